@@ -1,2 +1,11 @@
-//! What the kernel programs and user space share: no aya, no allocation, no panics.
-#![no_std]
+//! What the kernel programs, `wsmon replay` and the fuzzers share: the parser of WebSocket
+//! streams (RFC 6455) and the layouts in which the kernel leaves its results.
+//!
+//! Nothing here allocates, panics or knows where the bytes come from.
+#![cfg_attr(not(test), no_std)]
+
+pub mod event;
+pub mod frame;
+pub mod head;
+pub mod slot;
+pub mod stream;

@@ -1,3 +1,6 @@
 //! wsmon: watches every WebSocket on a host from the kernel.
 
+pub mod decode;
+pub mod identity;
 pub mod kernel;
+pub mod model;
