@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{build, shell};
 
@@ -41,7 +41,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// What the terminal shows while the agent runs, until it ends or the user has seen enough.
 fn watch(_wsmon: &Path, agent: &mut Child) -> Result<()> {
     println!("run: metrics at http://127.0.0.1:9790/metrics; Ctrl-C ends");
-    agent.wait().context("cannot wait for the agent")?;
+    let status = agent.wait().context("cannot wait for the agent")?;
+    if !status.success() {
+        bail!("`wsmon agent` failed ({status}); its message is above");
+    }
     Ok(())
 }
 

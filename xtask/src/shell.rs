@@ -15,10 +15,13 @@ pub fn root() -> &'static Path {
         .expect("xtask lies in the workspace's folder")
 }
 
-/// The cargo that runs this task, in the workspace's folder.
+/// The cargo that runs this task, in the workspace's folder. It builds into target/, whatever the
+/// user's own configuration says: the tasks look there for what they built.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
+    cargo
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", root().join("target"));
     cargo
 }
 

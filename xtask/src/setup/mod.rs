@@ -120,7 +120,9 @@ fn cargo_install(name: &str, version: &str) -> Result<()> {
     shell::output(
         shell::cargo()
             .args(["install", "--locked", "--force", name, "--version", version])
-            .args(["--root", "target/tools"]),
+            .args(["--root", "target/tools"])
+            // Its objects are of no use afterwards: a folder of cargo's own choice, which goes.
+            .env_remove("CARGO_TARGET_DIR"),
     )?;
     Ok(())
 }
