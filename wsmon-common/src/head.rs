@@ -4,6 +4,8 @@
 //! Everything else in a head is read in user space. A PROXY protocol prefix (version 1 or 2) in
 //! front of a request is skipped.
 
+use crate::verifier::opaque;
+
 /// What the scanner makes of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -17,61 +19,153 @@ pub enum Verdict {
 
 /// The state between two bytes.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadScanner {
-    stage: u8,
-    /// Characters matched in the current stage.
-    progress: u8,
+    state: u8,
     upgrade: u8,
-    _reserved: u8,
     /// Of a response: the status. Of a PROXY version 2 prefix: its bytes still to skip.
     number: u16,
-    _reserved2: u16,
+    _reserved: u32,
 }
 
+// Of a literal, the state says how many of its bytes have been seen.
 const REQUEST_START: u8 = 0;
-const GET: u8 = 1;
-const PROXY_V1: u8 = 2;
-const PROXY_V1_LINE: u8 = 3;
-const PROXY_V2: u8 = 4;
-const PROXY_V2_LENGTH: u8 = 5;
-const PROXY_V2_SKIP: u8 = 6;
-const RESPONSE_START: u8 = 7;
-const STATUS: u8 = 8;
-const LINE_START: u8 = 9;
-const NAME: u8 = 10;
-const VALUE: u8 = 11;
-const REST_OF_LINE: u8 = 12;
+const GET: u8 = 0;
+const PROXY_V1: u8 = 3;
+const PROXY_V1_LINE: u8 = 9;
+const PROXY_V2: u8 = 9;
+const PROXY_V2_LENGTH: u8 = 21;
+const PROXY_V2_SKIP: u8 = 25;
+const RESPONSE_START: u8 = 26;
+const STATUS: u8 = 35;
+// From here on the first line is read as far as it matters.
+const REST_OF_LINE: u8 = 38;
+const REST_AFTER_UPGRADE: u8 = 39;
+const LINE_START: u8 = 40;
+const NAME: u8 = 40;
+const VALUE: u8 = 48;
+const END: u8 = 57;
+const NOT_HTTP: u8 = 58;
 
-const GET_TEXT: [u8; 16] = *b"GET \0\0\0\0\0\0\0\0\0\0\0\0";
-const PROXY_V1_TEXT: [u8; 16] = *b"PROXY \0\0\0\0\0\0\0\0\0\0";
-const PROXY_V2_TEXT: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\0\0\0\0";
-const HTTP_TEXT: [u8; 16] = *b"HTTP/1.\0\0\0\0\0\0\0\0\0";
-const UPGRADE_TEXT: [u8; 16] = *b"upgrade:\0\0\0\0\0\0\0\0";
-const WEBSOCKET_TEXT: [u8; 16] = *b"websocket\0\0\0\0\0\0\0";
+const STATES: usize = 64;
+
+/// The next state, by state and byte: one look-up for a byte, and nothing for the verifier to
+/// branch on.
+static NEXT: [u8; STATES * 256] = next_states();
+
+const fn next_states() -> [u8; STATES * 256] {
+    let mut next = [NOT_HTTP; STATES * 256];
+    next[at(REQUEST_START, b'G')] = GET + 1;
+    next[at(REQUEST_START, b'P')] = PROXY_V1 + 1;
+    next[at(REQUEST_START, b'\r')] = PROXY_V2 + 1;
+    literal(&mut next, b"GET ", GET, REST_OF_LINE);
+    literal(&mut next, b"PROXY ", PROXY_V1, PROXY_V1_LINE);
+    literal(
+        &mut next,
+        b"\r\n\r\n\0\r\nQUIT\n",
+        PROXY_V2,
+        PROXY_V2_LENGTH,
+    );
+    next[at(RESPONSE_START, b'H')] = RESPONSE_START + 1;
+    literal(&mut next, b"HTTP/1.", RESPONSE_START, RESPONSE_START + 7);
+    next[at(RESPONSE_START + 8, b' ')] = STATUS;
+    let mut digit = b'0';
+    while digit <= b'9' {
+        next[at(RESPONSE_START + 7, digit)] = RESPONSE_START + 8;
+        next[at(STATUS, digit)] = STATUS + 1;
+        next[at(STATUS + 1, digit)] = STATUS + 2;
+        next[at(STATUS + 2, digit)] = REST_OF_LINE;
+        digit += 1;
+    }
+    let mut byte = 0;
+    while byte < 256 {
+        let any = byte as u8;
+        let mut length = PROXY_V2_LENGTH;
+        while length <= PROXY_V2_SKIP {
+            next[at(length, any)] = if length == PROXY_V2_SKIP {
+                length
+            } else {
+                length + 1
+            };
+            length += 1;
+        }
+        next[at(PROXY_V1_LINE, any)] = PROXY_V1_LINE;
+        next[at(REST_OF_LINE, any)] = REST_OF_LINE;
+        next[at(REST_AFTER_UPGRADE, any)] = REST_OF_LINE;
+        let mut seen = 0;
+        while seen < UPGRADE.len() {
+            let matches = any.to_ascii_lowercase() == UPGRADE[seen];
+            next[at(NAME + seen as u8, any)] = if matches {
+                NAME + seen as u8 + 1
+            } else {
+                REST_OF_LINE
+            };
+            seen += 1;
+        }
+        let mut seen = 0;
+        while seen < WEBSOCKET.len() {
+            let state = VALUE + seen as u8;
+            next[at(state, any)] = if any.to_ascii_lowercase() != WEBSOCKET[seen] {
+                VALUE + (any.to_ascii_lowercase() == b'w') as u8
+            } else if seen + 1 == WEBSOCKET.len() {
+                REST_AFTER_UPGRADE
+            } else {
+                state + 1
+            };
+            seen += 1;
+        }
+        byte += 1;
+    }
+    let mut state = REST_OF_LINE;
+    while state < END {
+        next[at(state, b'\n')] = LINE_START;
+        state += 1;
+    }
+    next[at(PROXY_V1_LINE, b'\n')] = REQUEST_START;
+    next[at(LINE_START, b'\n')] = END;
+    next[at(LINE_START, b'\r')] = LINE_START;
+    next
+}
+
+const UPGRADE: &[u8; 8] = b"upgrade:";
+const WEBSOCKET: &[u8; 9] = b"websocket";
+const _: () = assert!(NAME + UPGRADE.len() as u8 == VALUE && VALUE + WEBSOCKET.len() as u8 == END);
+
+const fn at(state: u8, byte: u8) -> usize {
+    (state as usize) << 8 | byte as usize
+}
+
+/// The states behind the first byte of a literal, the last of which goes on to `then`.
+const fn literal(next: &mut [u8; STATES * 256], text: &[u8], base: u8, then: u8) {
+    let mut seen = 1;
+    while seen < text.len() {
+        let is_last = seen + 1 == text.len();
+        next[at(base + seen as u8, text[seen])] =
+            if is_last { then } else { base + seen as u8 + 1 };
+        seen += 1;
+    }
+}
 
 impl HeadScanner {
     /// A scanner for the head of a request.
     #[inline(always)]
     pub const fn request() -> Self {
-        Self::at(REQUEST_START)
+        Self {
+            state: REQUEST_START,
+            upgrade: 0,
+            number: 0,
+            _reserved: 0,
+        }
     }
 
     /// A scanner for the head of a response.
     #[inline(always)]
     pub const fn response() -> Self {
-        Self::at(RESPONSE_START)
-    }
-
-    #[inline(always)]
-    const fn at(stage: u8) -> Self {
         Self {
-            stage,
-            progress: 0,
+            state: RESPONSE_START,
             upgrade: 0,
-            _reserved: 0,
             number: 0,
-            _reserved2: 0,
+            _reserved: 0,
         }
     }
 
@@ -84,159 +178,83 @@ impl HeadScanner {
     /// The status of a response, once its first line was read that far; else 0.
     #[inline(always)]
     pub fn status(&self) -> u16 {
-        if self.stage >= LINE_START {
+        if self.state >= REST_OF_LINE && self.state != NOT_HTTP {
             self.number
         } else {
             0
         }
     }
 
+    /// Whether this is an interim response, after which another one comes (RFC 9110, section
+    /// 15.2): 101 is final for HTTP.
+    #[inline(always)]
+    fn is_interim(&self) -> bool {
+        let status = self.status();
+        status >= 100 && status < 200 && status != 101
+    }
+
     /// Whether only a line feed can change the state: the caller may skip other bytes.
     #[inline(always)]
     pub fn wants_line_feed(&self) -> bool {
-        self.stage == REST_OF_LINE || self.stage == PROXY_V1_LINE
+        self.state == REST_OF_LINE || self.state == PROXY_V1_LINE
     }
 
     /// Takes the next byte.
     #[inline(always)]
     pub fn feed(&mut self, byte: u8) -> Verdict {
-        match self.stage {
-            REST_OF_LINE => {
-                if byte == b'\n' {
-                    self.enter(LINE_START);
-                }
-            }
-            LINE_START => match byte {
-                b'\n' => return Verdict::End,
-                b'\r' => {}
-                _ => {
-                    self.enter(NAME);
-                    self.name(byte);
-                }
-            },
-            NAME => self.name(byte),
-            VALUE => self.value(byte),
-            REQUEST_START => {
-                let stage = match byte {
-                    b'G' => GET,
-                    b'P' => PROXY_V1,
-                    b'\r' => PROXY_V2,
-                    _ => return Verdict::NotHttp,
-                };
-                self.enter(stage);
-                self.progress = 1;
-            }
-            GET => return self.literal(byte, &GET_TEXT, 4, REST_OF_LINE),
-            PROXY_V1 => return self.literal(byte, &PROXY_V1_TEXT, 6, PROXY_V1_LINE),
-            PROXY_V1_LINE => {
-                if byte == b'\n' {
-                    self.enter(REQUEST_START);
-                }
-            }
-            PROXY_V2 => return self.literal(byte, &PROXY_V2_TEXT, 12, PROXY_V2_LENGTH),
-            // Version and command, family, then the length of what follows, big endian.
-            PROXY_V2_LENGTH => {
-                self.progress += 1;
-                self.number = (self.number << 8) | u16::from(byte);
-                if self.progress == 4 {
-                    self.enter(if self.number == 0 {
-                        REQUEST_START
-                    } else {
-                        PROXY_V2_SKIP
-                    });
-                }
-            }
-            PROXY_V2_SKIP => {
-                self.number = self.number.wrapping_sub(1);
-                if self.number == 0 {
-                    self.enter(REQUEST_START);
-                }
-            }
-            RESPONSE_START => {
-                let verdict = self.literal(byte, &HTTP_TEXT, 7, STATUS);
-                self.number = 0;
-                return verdict;
-            }
-            STATUS => return self.status_digit(byte),
-            _ => return Verdict::NotHttp,
+        let state = self.state;
+        let mut next = NEXT[(state as usize & (STATES - 1)) << 8 | byte as usize];
+        if state >= PROXY_V2_LENGTH && state <= STATUS + 2 {
+            self.count(state, byte, &mut next);
         }
-        Verdict::More
-    }
-
-    #[inline(always)]
-    fn enter(&mut self, stage: u8) {
-        self.stage = stage;
-        self.progress = 0;
-    }
-
-    #[inline(always)]
-    fn literal(&mut self, byte: u8, text: &[u8; 16], len: u8, then: u8) -> Verdict {
-        if byte != text[(self.progress & 15) as usize] {
-            return Verdict::NotHttp;
-        }
-        self.progress += 1;
-        if self.progress == len {
-            self.enter(then);
-        }
-        Verdict::More
-    }
-
-    /// The minor version, a space and three digits.
-    #[inline(always)]
-    fn status_digit(&mut self, byte: u8) -> Verdict {
-        let legal = if self.progress == 1 {
-            byte == b' '
-        } else {
-            byte.is_ascii_digit()
-        };
-        if !legal {
-            return Verdict::NotHttp;
-        }
-        if self.progress >= 2 {
-            self.number = self.number * 10 + u16::from(byte - b'0');
-        }
-        self.progress += 1;
-        if self.progress == 5 {
-            self.enter(REST_OF_LINE);
-        }
-        Verdict::More
-    }
-
-    #[inline(always)]
-    fn name(&mut self, byte: u8) {
-        if byte.to_ascii_lowercase() == UPGRADE_TEXT[(self.progress & 15) as usize] {
-            self.progress += 1;
-            if self.progress == 8 {
-                self.enter(VALUE);
-            }
-        } else if byte == b'\n' {
-            self.enter(LINE_START);
-        } else {
-            self.enter(REST_OF_LINE);
-        }
-    }
-
-    #[inline(always)]
-    fn value(&mut self, byte: u8) {
-        let lower = byte.to_ascii_lowercase();
-        if byte == b'\n' {
-            self.enter(LINE_START);
-        } else if lower == WEBSOCKET_TEXT[(self.progress & 15) as usize] {
-            self.progress += 1;
-            if self.progress == 9 {
+        self.state = next;
+        match next {
+            END => Verdict::End,
+            NOT_HTTP => Verdict::NotHttp,
+            REST_AFTER_UPGRADE => {
                 self.upgrade = 1;
-                self.enter(REST_OF_LINE);
+                self.state = REST_OF_LINE;
+                Verdict::More
             }
-        } else {
-            self.progress = u8::from(lower == b'w');
+            _ => Verdict::More,
+        }
+    }
+
+    /// The states that a number belongs to.
+    #[inline(always)]
+    fn count(&mut self, state: u8, byte: u8, next: &mut u8) {
+        if state >= STATUS {
+            self.number = self
+                .number
+                .wrapping_mul(10)
+                .wrapping_add(u16::from(byte & 0x0f));
+        } else if state < PROXY_V2_SKIP {
+            // Version and command, family, then the length of what follows, big endian.
+            self.number = (self.number << 8) | u16::from(byte);
+        } else if state == PROXY_V2_SKIP {
+            self.number = self.number.wrapping_sub(1);
+        }
+        if *next == PROXY_V2_SKIP && self.number == 0 {
+            *next = REQUEST_START;
+        }
+    }
+
+    /// The same state, out of sight of the verifier: see [`HeadWalk::new`].
+    #[inline(always)]
+    fn mixed(self, zero: u64) -> Self {
+        Self {
+            state: self.state ^ zero as u8,
+            upgrade: self.upgrade ^ zero as u8,
+            number: self.number ^ zero as u16,
+            ..self
         }
     }
 }
 
 /// Words that one load of a head brings.
-pub const HEAD_WORDS: usize = 16;
+pub const HEAD_WORDS: usize = 4;
 /// The same in bytes.
-pub const HEAD_LOAD: u32 = 128;
+pub const HEAD_LOAD: u32 = 32;
 
 /// Where the bytes of a head come from.
 pub trait HeadSource {
@@ -255,14 +273,19 @@ pub struct HeadWalk {
     pub at: u32,
     len: u32,
     window_from: u32,
+    zero: u64,
     window: [u64; HEAD_WORDS],
 }
 
 impl HeadWalk {
     /// A walk that begins at offset `at` of a chunk of `len` bytes.
+    ///
+    /// `zero` is 0, from where the kernel's verifier cannot know that: it would follow every
+    /// value that the state can have through every step, and give up.
     #[inline(always)]
-    pub fn new(scanner: HeadScanner, at: u32, len: u32) -> Self {
+    pub fn new(scanner: HeadScanner, at: u32, len: u32, zero: u64) -> Self {
         Self {
+            zero,
             scanner,
             verdict: Verdict::More,
             at,
@@ -273,38 +296,53 @@ impl HeadWalk {
         }
     }
 
+    /// Steps that suffice: each takes a byte at least.
+    #[inline(always)]
+    pub fn steps(&self) -> u32 {
+        self.len.wrapping_sub(self.at).wrapping_add(1)
+    }
+
     /// Takes the next few bytes; true when the chunk, or the head, is done.
     #[inline(always)]
     pub fn step(&mut self, source: &mut impl HeadSource) -> bool {
-        if self.at >= self.len {
+        let zero = self.zero as u32;
+        let at = self.at ^ zero;
+        if at >= self.len {
             return true;
         }
-        let mut index = self.at.wrapping_sub(self.window_from);
+        let mut index = at.wrapping_sub(self.window_from);
         if index >= HEAD_LOAD {
-            let left = self.len.wrapping_sub(self.at);
+            let left = self.len.wrapping_sub(at);
             let len = if left > HEAD_LOAD { HEAD_LOAD } else { left };
-            if !source.load_head(self.at, &mut self.window, len) {
+            if !source.load_head(at, &mut self.window, len) {
                 self.verdict = Verdict::NotHttp;
                 return true;
             }
-            self.window_from = self.at;
+            self.window_from = at;
             index = 0;
         }
-        let word = u64::from_le(self.window[(index >> 3) as usize & (HEAD_WORDS - 1)]);
+        let word_index = opaque(index >> 3) as usize & (HEAD_WORDS - 1);
+        let word = u64::from_le(self.window[word_index]);
         let rest = word >> ((index & 7) * 8);
-        if self.scanner.wants_line_feed() {
+        let mut scanner = self.scanner.mixed(self.zero);
+        if scanner.wants_line_feed() {
             let skip = match first_line_feed(rest) {
                 Some(before) => before,
                 None => 8 - (index & 7),
             };
             if skip != 0 {
-                let at = self.at + skip;
+                let at = at + skip;
                 self.at = if at > self.len { self.len } else { at };
                 return false;
             }
         }
-        self.at += 1;
-        self.verdict = self.scanner.feed(rest as u8);
+        self.at = at + 1;
+        self.verdict = scanner.feed(rest as u8);
+        if self.verdict == Verdict::End && scanner.is_interim() {
+            scanner = HeadScanner::response();
+            self.verdict = Verdict::More;
+        }
+        self.scanner = scanner.mixed(self.zero);
         self.verdict != Verdict::More
     }
 }
@@ -337,6 +375,7 @@ fn first_line_feed(word: u64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slice::Slice;
     use proptest::prelude::*;
 
     /// Feeds `bytes` and gives the verdict with the number of bytes that it took.
@@ -460,25 +499,12 @@ mod tests {
             let (mut scanner, mut verdict, mut taken) = (HeadScanner::request(), Verdict::More, 0);
             for pair in cuts.windows(2) {
                 let mut chunk = Slice(&bytes[pair[0]..pair[1]]);
-                let mut walk = HeadWalk::new(scanner, 0, chunk.0.len() as u32);
+                let mut walk = HeadWalk::new(scanner, 0, chunk.0.len() as u32, 0);
                 while !walk.step(&mut chunk) {}
                 (scanner, verdict, taken) = (walk.scanner, walk.verdict, taken + walk.at as usize);
                 if verdict != Verdict::More { break; }
             }
             prop_assert_eq!((scanner, verdict, taken), expected);
-        }
-    }
-
-    struct Slice<'a>(&'a [u8]);
-
-    impl HeadSource for Slice<'_> {
-        fn load_head(&mut self, from: u32, window: &mut [u64; HEAD_WORDS], len: u32) -> bool {
-            let mut bytes = [0xee; HEAD_LOAD as usize];
-            bytes[..len as usize].copy_from_slice(&self.0[from as usize..(from + len) as usize]);
-            for (word, eight) in window.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *word = u64::from_ne_bytes(*eight);
-            }
-            true
         }
     }
 }

@@ -34,6 +34,11 @@ pub trait FrameSink {
     fn frame(&mut self, header: &Header, window: &[u8; WINDOW], start: u32);
 }
 
+impl FrameSink for () {
+    #[inline(always)]
+    fn frame(&mut self, _header: &Header, _window: &[u8; WINDOW], _start: u32) {}
+}
+
 /// What RFC 6455 forbids and was seen; a bit each in [`SlotDirection::violations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -98,8 +103,6 @@ pub struct Chunk {
     pub start: u64,
     /// Bytes.
     pub len: u32,
-    /// When they passed, in nanoseconds of `CLOCK_MONOTONIC`, to the timer tick.
-    pub now: u64,
 }
 
 impl Chunk {
@@ -147,7 +150,9 @@ pub struct Direction {
     fragment_rsv1: u8,
     /// The frame that is open ends its message.
     open_fin: u8,
-    _reserved: [u8; 2],
+    /// Always 0, which the kernel's verifier cannot know: without it every length of a header
+    /// would be a case of its own to prove.
+    zero: u16,
     window: [u8; WINDOW],
 }
 
@@ -159,6 +164,25 @@ impl Direction {
         // SAFETY: integers and arrays of integers only; zero is a value of each.
         unsafe { core::mem::zeroed() }
     };
+
+    /// Back to the state before any byte. The window is left as it is.
+    #[inline(always)]
+    pub fn reset(&mut self) {
+        self.anchor = 0;
+        self.next = 0;
+        self.message = 0;
+        self.open_until = 0;
+        self.at = 0;
+        self.have = 0;
+        self.window_from = 0;
+        self.carried = 0;
+        self.sync = SYNCED;
+        self.proof = 0;
+        self.mask = 0;
+        self.fragment = 0;
+        self.fragment_rsv1 = 0;
+        self.open_fin = 0;
+    }
 
     /// Begins to follow a stream at TCP sequence number `sequence`.
     #[inline(always)]
@@ -268,7 +292,10 @@ impl Direction {
             };
             at = 0;
         }
-        let mut header = Header::read(&self.window, at);
+        let zero = u32::from(self.zero);
+        at ^= zero;
+        there ^= zero;
+        let mut header = self.header(at);
         if there < 2 || there < header.header_len {
             return self.carry(slot, chunk, unit_from, at, there, source);
         }
@@ -284,7 +311,7 @@ impl Direction {
                     None => return self.lose(slot, chunk.end(), Loss::Unreadable),
                 };
                 at = 0;
-                header = Header::read(&self.window, at);
+                header = self.header(at);
             }
             if there < unit {
                 return self.carry(slot, chunk, unit_from, at, there, source);
@@ -333,6 +360,26 @@ impl Direction {
         Flow::Next
     }
 
+    /// Takes a whole chunk, as whoever is not bound to a loop of the kernel does.
+    pub fn take(
+        &mut self,
+        slot: &mut SlotDirection,
+        chunk: &Chunk,
+        source: &mut impl ByteSource,
+        sink: &mut impl FrameSink,
+    ) {
+        if self.can_skip(chunk.end()) {
+            return;
+        }
+        if chunk.start > self.next {
+            self.lose(slot, chunk.end(), Loss::Gap);
+            return;
+        }
+        if self.open_chunk(slot, chunk, source) == Flow::Next {
+            while self.step(slot, chunk, source, sink) == Flow::Next {}
+        }
+    }
+
     /// The boundary is no longer known; the chunk ends at stream offset `end`.
     #[inline(always)]
     pub fn lose(&mut self, slot: &mut SlotDirection, end: u64, loss: Loss) -> Flow {
@@ -349,6 +396,14 @@ impl Direction {
         self.carried = 0;
         self.open_until = 0;
         Flow::Done
+    }
+
+    #[inline(always)]
+    fn header(&self, at: u32) -> Header {
+        let mut header = Header::read(&self.window, at);
+        header.header_len ^= u32::from(self.zero);
+        header.payload_len ^= u64::from(self.zero);
+        header
     }
 
     /// Loads the window anew from the start of a unit that lies in this chunk.
@@ -467,7 +522,10 @@ impl Direction {
     fn end_message(&mut self, slot: &mut SlotDirection) {
         if self.fragment != FRAGMENT_UNKNOWN {
             slot.messages[usize::from(self.fragment == OPCODE_BINARY)] += 1;
-            slot.sizes[size_bucket(self.message)] += 1;
+            // Always there; a checked access that can fail is one that cannot panic.
+            if let Some(messages) = slot.sizes.get_mut(size_bucket(self.message)) {
+                *messages += 1;
+            }
             if self.fragment_rsv1 != 0 {
                 slot.rsv1_messages += 1;
             }

@@ -1,4 +1,369 @@
 //! The kernel side as user space sees it: load, attach, read.
 
+mod btf;
+pub mod cgroup;
+mod mapped;
+pub mod privileges;
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError},
+};
+use thiserror::Error;
+use tracing::{debug, warn};
+use wsmon_common::{
+    cursor::{AddressPair, COUNTERS, Counter, SocketRef},
+    slot::{STATE_FREE, Slot},
+};
+
+use self::mapped::Mapped;
+
 /// The kernel programs, built by `build/main.rs`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WSMON_EBPF_OBJECT"));
+
+const PACKET_PROGRAMS: [(&str, CgroupSkbAttachType); 2] = [
+    ("packet_egress", CgroupSkbAttachType::Egress),
+    ("packet_ingress", CgroupSkbAttachType::Ingress),
+];
+
+/// Programs and their tracepoints; Linux 6.3 and newer.
+const PROCESS_HOOKS: [(&str, &str); 2] = [
+    ("process_send", "sock_send_length"),
+    ("process_receive", "sock_recv_length"),
+];
+
+/// How the kernel side is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cgroup whose sockets are watched; the whole host without one.
+    pub cgroup: Option<PathBuf>,
+    /// Connections at most, those that ended less than a second ago included.
+    pub slots: u32,
+    /// Bytes of the ring buffer; rounded up to a power of two.
+    pub ring_bytes: u32,
+    /// Segments, of 64 KiB at most, that can wait for their turn on the whole host.
+    pub buffers: u32,
+    /// Learn processes from the socket calls' tracepoints where the kernel has them.
+    pub process_hook: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cgroup: None,
+            slots: 16384,
+            ring_bytes: 4 << 20,
+            buffers: 128,
+            process_hook: true,
+        }
+    }
+}
+
+/// Why the kernel side is not running.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    #[error(
+        "not permitted to load eBPF programs: this process lacks {0}; run as root, or grant it"
+    )]
+    NotPermitted(String),
+    #[error("cannot open the cgroup {0}: {1}")]
+    Cgroup(String, io::Error),
+    #[error("the kernel refuses the eBPF object: {0}")]
+    Object(#[from] Box<aya::EbpfError>),
+    #[error("the kernel refuses the program {0}: {1}")]
+    Program(&'static str, Box<ProgramError>),
+    #[error("the map {0} cannot be used: {1}")]
+    Map(&'static str, Box<MapError>),
+    #[error("the map {0} cannot be mapped: {1}")]
+    Mapping(&'static str, io::Error),
+}
+
+/// The loaded and attached programs. Dropping it detaches them.
+pub struct Kernel {
+    _ebpf: Ebpf,
+    slots: Mapped<Slot>,
+    counters: Mapped<u64>,
+    free: Queue<MapData, u32>,
+    pending: HashMap<MapData, PairKey, RefValue>,
+    trace_new: Array<MapData, u32>,
+    /// Whether processes are learned from the socket calls.
+    pub has_process_hook: bool,
+}
+
+/// [`AddressPair`] as aya wants a key.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PairKey(AddressPair);
+// SAFETY: integers only, without padding.
+unsafe impl aya::Pod for PairKey {}
+
+/// [`SocketRef`] as aya wants a value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct RefValue(SocketRef);
+// SAFETY: integers only, without padding.
+unsafe impl aya::Pod for RefValue {}
+
+impl Kernel {
+    /// Loads the programs and attaches them. Gives the ring buffer of events beside.
+    pub fn load(options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        let missing = privileges::missing();
+        if !missing.is_empty() {
+            return Err(KernelError::NotPermitted(missing.join(", ")));
+        }
+        let cgroup = cgroup::open(options.cgroup.as_deref()).map_err(|error| {
+            let name = options
+                .cgroup
+                .as_ref()
+                .map_or("cgroup2 root".into(), |path| path.display().to_string());
+            KernelError::Cgroup(name, error)
+        })?;
+        let mut ebpf = load_object(options)?;
+
+        // While the maps are still the object's: a program is loaded with their descriptors.
+        let btf = Btf::from_sys_fs().map_err(|error| {
+            KernelError::Program("socket_state", Box::new(ProgramError::Btf(error)))
+        })?;
+        load_tracepoint(&mut ebpf, &btf, "socket_state", "inet_sock_set_state")?;
+        let has_process_hook = options.process_hook
+            && PROCESS_HOOKS.into_iter().all(|(name, tracepoint)| {
+                load_tracepoint(&mut ebpf, &btf, name, tracepoint)
+                    .inspect_err(|error| warn!("processes are looked up in /proc: {error}"))
+                    .is_ok()
+            });
+        for (name, _) in PACKET_PROGRAMS {
+            let program: &mut CgroupSkb = program(&mut ebpf, name)?;
+            program
+                .load()
+                .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+        }
+
+        fill(&mut ebpf, "FREE_BUFFERS", options.buffers)?;
+        let free = fill(&mut ebpf, "FREE_SLOTS", options.slots)?;
+        let slots = map_memory(&mut ebpf, "SLOTS", options.slots as usize)?;
+        let counters = map_memory(&mut ebpf, "COUNTER", COUNTERS)?;
+        let pending = take(&mut ebpf, "PENDING")?;
+        let trace_new = take(&mut ebpf, "TRACE_NEW")?;
+        let ring = take(&mut ebpf, "EVENTS")?;
+
+        // The end of connections first, so that none is seen to begin and not to end.
+        attach_tracepoint(&mut ebpf, "socket_state")?;
+        if has_process_hook {
+            for (name, _) in PROCESS_HOOKS {
+                attach_tracepoint(&mut ebpf, name)?;
+            }
+        }
+        for (name, direction) in PACKET_PROGRAMS {
+            let program: &mut CgroupSkb = program(&mut ebpf, name)?;
+            program
+                .attach(&cgroup, direction, CgroupAttachMode::Single)
+                .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+        }
+        let kernel = Self {
+            _ebpf: ebpf,
+            slots,
+            counters,
+            free,
+            pending,
+            trace_new,
+            has_process_hook,
+        };
+        Ok((kernel, ring))
+    }
+
+    /// Slots of the pool.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// What a slot holds, if somebody owns it.
+    pub fn slot(&self, index: u32) -> Option<Slot> {
+        let pointer = self.slots.pointer(index as usize)?;
+        // SAFETY: inside the mapping, a single byte.
+        if unsafe { (&raw const (*pointer).state).read_volatile() } == STATE_FREE {
+            return None;
+        }
+        self.slots.get(index as usize)
+    }
+
+    /// Gives a slot back to the pool.
+    pub fn release(&mut self, index: u32) -> Result<(), KernelError> {
+        if let Some(pointer) = self.slots.pointer(index as usize) {
+            // SAFETY: inside the mapping, a single byte.
+            unsafe { (&raw mut (*pointer).state).write_volatile(STATE_FREE) };
+            self.free
+                .push(index, 0)
+                .map_err(|error| KernelError::Map("FREE_SLOTS", Box::new(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a connection's frames are sent as events.
+    pub fn trace(&mut self, index: u32, on: bool) {
+        if let Some(pointer) = self.slots.pointer(index as usize) {
+            // SAFETY: inside the mapping, a single byte.
+            unsafe { (&raw mut (*pointer).traced).write_volatile(u8::from(on)) };
+        }
+    }
+
+    /// Whether connections that begin from now on are traced.
+    pub fn trace_new(&mut self, on: bool) -> Result<(), KernelError> {
+        self.trace_new
+            .set(0, u32::from(on), 0)
+            .map_err(|error| KernelError::Map("TRACE_NEW", Box::new(error)))
+    }
+
+    /// What a counter says now.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(counter as usize).unwrap_or(0)
+    }
+
+    /// Drops handshakes on listening sockets whose own sockets never came: those of slots that
+    /// `is_stale` says were given back.
+    pub fn sweep_pending(&mut self, is_stale: impl Fn(SocketRef) -> bool) {
+        if self.counter(Counter::Pending) == 0 {
+            return;
+        }
+        let stale: Vec<PairKey> = self
+            .pending
+            .iter()
+            .flatten()
+            .filter(|(_, of)| is_stale(of.0))
+            .map(|(pair, _)| pair)
+            .collect();
+        for pair in stale {
+            let gone = self.pending.remove(&pair).is_ok();
+            if let (true, Some(pointer)) = (gone, self.counters.pointer(Counter::Pending as usize))
+            {
+                // SAFETY: inside the mapping, aligned to 8 bytes; the kernel adds atomically too.
+                let counter = unsafe { std::sync::atomic::AtomicU64::from_ptr(pointer) };
+                counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
+    let fields = [
+        ("SOCK_ERR", "sock", "sk_err"),
+        ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
+        ("TCP_SND_NXT", "tcp_sock", "snd_nxt"),
+        ("TCP_RCV_WUP", "tcp_sock", "rcv_wup"),
+        ("TCP_RCV_WND", "tcp_sock", "rcv_wnd"),
+        ("TASK_FLAGS", "task_struct", "flags"),
+    ];
+    let btf = btf::Btf::of_kernel()
+        .inspect_err(|error| {
+            warn!("the kernel has no BTF that can be read ({error}): no causes, no unsent bytes")
+        })
+        .ok();
+    let offsets = fields.map(|(global, structure, field)| {
+        let offset = btf.as_ref().and_then(|btf| btf.offset(structure, field));
+        match offset {
+            Some(offset) => debug!("{structure}.{field} is at {offset}"),
+            None => warn!("this kernel has no {structure}.{field} that wsmon can read"),
+        }
+        (global, offset)
+    });
+    let mut loader = EbpfLoader::new();
+    for (global, offset) in &offsets {
+        if let Some(offset) = offset {
+            loader.override_global(global, offset, true);
+        }
+    }
+    loader
+        .map_max_entries("SLOTS", options.slots)
+        .map_max_entries("CURSORS", options.slots)
+        .map_max_entries("FREE_SLOTS", options.slots)
+        .map_max_entries("BUFFERS", options.buffers)
+        .map_max_entries("FREE_BUFFERS", options.buffers)
+        .map_max_entries("EVENTS", options.ring_bytes.max(4096).next_power_of_two())
+        .load(OBJECT)
+        .map_err(|error| KernelError::Object(Box::new(error)))
+}
+
+fn load_tracepoint(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    name: &'static str,
+    tracepoint: &str,
+) -> Result<(), KernelError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program
+        .load(tracepoint, btf)
+        .map_err(|error| KernelError::Program(name, Box::new(error)))
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program
+        .attach()
+        .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(ProgramError::NotLoaded)
+        .and_then(TryInto::try_into)
+        .map_err(|error| KernelError::Program(name, Box::new(error)))
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, KernelError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| MapError::InvalidName {
+            name: name.to_owned(),
+        })
+        .and_then(TryInto::try_into)
+        .map_err(|error| KernelError::Map(name, Box::new(error)))
+}
+
+/// Puts the numbers 0 to `count` - 1 into a queue.
+fn fill(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    count: u32,
+) -> Result<Queue<MapData, u32>, KernelError> {
+    let mut queue: Queue<_, u32> = take(ebpf, name)?;
+    for index in 0..count {
+        queue
+            .push(index, 0)
+            .map_err(|error| KernelError::Map(name, Box::new(error)))?;
+    }
+    Ok(queue)
+}
+
+fn map_memory<T: Copy>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    len: usize,
+) -> Result<Mapped<T>, KernelError> {
+    let array: MapData = match ebpf.take_map(name) {
+        Some(Map::Array(data)) => data,
+        _ => {
+            return Err(KernelError::Map(
+                name,
+                Box::new(MapError::InvalidName {
+                    name: name.to_owned(),
+                }),
+            ));
+        }
+    };
+    struct Fd<'a>(&'a MapData);
+    impl std::os::fd::AsRawFd for Fd<'_> {
+        fn as_raw_fd(&self) -> std::os::fd::RawFd {
+            use std::os::fd::AsFd as _;
+            self.0.fd().as_fd().as_raw_fd()
+        }
+    }
+    Mapped::new(&Fd(&array), len).map_err(|error| KernelError::Mapping(name, error))
+}

@@ -1,0 +1,38 @@
+//! Offsets in the running kernel's structures, in bytes. User space finds them in its BTF and
+//! sets them before the programs are loaded, so the verifier knows them as constants.
+
+use aya_ebpf::Global;
+
+/// The field is not there, or there is no BTF: what needs it is left out.
+pub const MISSING: u32 = u32::MAX;
+
+/// `struct sock`: `sk_err`.
+#[unsafe(no_mangle)]
+pub static SOCK_ERR: Global<u32> = Global::new(MISSING);
+/// `struct tcp_sock`: `write_seq`.
+#[unsafe(no_mangle)]
+pub static TCP_WRITE_SEQ: Global<u32> = Global::new(MISSING);
+/// `struct tcp_sock`: `snd_nxt`.
+#[unsafe(no_mangle)]
+pub static TCP_SND_NXT: Global<u32> = Global::new(MISSING);
+/// `struct tcp_sock`: `rcv_wup`.
+#[unsafe(no_mangle)]
+pub static TCP_RCV_WUP: Global<u32> = Global::new(MISSING);
+/// `struct tcp_sock`: `rcv_wnd`.
+#[unsafe(no_mangle)]
+pub static TCP_RCV_WND: Global<u32> = Global::new(MISSING);
+/// `struct task_struct`: `flags`.
+#[unsafe(no_mangle)]
+pub static TASK_FLAGS: Global<u32> = Global::new(MISSING);
+
+/// Reads a field of a kernel structure.
+///
+/// # Safety
+///
+/// `base` is a pointer that the verifier knows by its BTF type, and `offset` is that of a field
+/// of type `T` in it: the verifier refuses anything else.
+#[inline(always)]
+pub unsafe fn read<T: Copy>(base: *const core::ffi::c_void, offset: u32) -> T {
+    // SAFETY: by the contract of this function.
+    unsafe { core::ptr::read_volatile(base.cast::<u8>().add(offset as usize).cast()) }
+}

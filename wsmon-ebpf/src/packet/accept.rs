@@ -1,0 +1,290 @@
+//! Sockets that have no slot: finds requests for a WebSocket among everything else. This is what
+//! every other connection of the host pays for.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes},
+};
+use wsmon_common::{
+    cursor::{AddressPair, Counter, SocketRef},
+    event::{RECEIVED, SENT},
+    head::{HeadScanner, Verdict},
+    slot::{ROLE_CLIENT, ROLE_SERVER, STATE_CANDIDATE, STATE_FREE, Slot},
+};
+
+use super::{
+    Socket, TCP_LISTEN, connection, is_current, receive,
+    segment::{MAPPED, Segment},
+    source::Packet,
+};
+use crate::{
+    emit,
+    maps::{self, FREE_SLOTS, PENDING, TRACE_NEW, count, counted},
+};
+
+const GET: u32 = u32::from_ne_bytes(*b"GET ");
+const PROXY_V1: u32 = u32::from_ne_bytes(*b"PROX");
+const PROXY_V2: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
+const AF_INET: u32 = 2;
+
+/// The connection that a segment belongs to whose socket has no slot: one that waits for its
+/// socket, or one that begins here.
+#[inline(always)]
+pub fn find<const DIRECTION: u8>(socket: Socket, segment: &Segment) -> Option<SocketRef> {
+    if segment.len == 0 {
+        return None;
+    }
+    let begins = may_begin(socket, segment);
+    if !begins && counted(Counter::Pending) == 0 {
+        return None;
+    }
+    let find = if DIRECTION == SENT {
+        find_sent
+    } else {
+        find_received
+    };
+    let found = find(socket.skb, u32::from(begins));
+    if found == NOTHING {
+        return None;
+    }
+    Some(SocketRef {
+        slot: found as u32,
+        generation: (found >> 32) as u32,
+    })
+}
+
+/// No connection; no slot has this number.
+const NOTHING: u64 = u64::MAX;
+
+// Global linkage: see `connection`.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn find_sent(skb: *mut __sk_buff, begins: u32) -> u64 {
+    pack(look::<SENT>(skb, begins != 0))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn find_received(skb: *mut __sk_buff, begins: u32) -> u64 {
+    pack(look::<RECEIVED>(skb, begins != 0))
+}
+
+#[inline(always)]
+fn pack(found: Option<SocketRef>) -> u64 {
+    match found {
+        Some(of) => u64::from(of.generation) << 32 | u64::from(of.slot),
+        None => NOTHING,
+    }
+}
+
+/// Whether the payload can be the beginning of a request by GET, or of a PROXY prefix.
+#[inline(always)]
+fn may_begin(socket: Socket, segment: &Segment) -> bool {
+    let mut first = 0u32;
+    let to = (&raw mut first).cast();
+    if segment.len >= 4 {
+        // SAFETY: four bytes for a u32; the helper checks the offset.
+        unsafe { bpf_skb_load_bytes(socket.skb.cast(), segment.payload, to, 4) };
+        return first == GET || first == PROXY_V1 || first == PROXY_V2;
+    }
+    // SAFETY: as above.
+    unsafe { bpf_skb_load_bytes(socket.skb.cast(), segment.payload, to, 1) };
+    first == u32::from(b'G') || first == u32::from(b'P') || first == u32::from(b'\r')
+}
+
+#[inline(always)]
+fn look<const DIRECTION: u8>(skb: *mut __sk_buff, begins: bool) -> Option<SocketRef> {
+    let socket = Socket::of(skb)?;
+    // SAFETY: `skb` is the program's context.
+    let segment = unsafe { Segment::read(skb)? };
+    // SAFETY: a full socket.
+    let listens = unsafe { (*socket.sk).state } == TCP_LISTEN;
+    if listens && DIRECTION == SENT {
+        return None;
+    }
+    let pair = if listens {
+        // SAFETY: `skb` is the program's context.
+        unsafe { segment.addresses(socket.skb)? }
+    } else {
+        addresses(socket)
+    };
+    match claim_pending::<DIRECTION>(socket, &segment, &pair, listens) {
+        None if begins => begin::<DIRECTION>(socket, &segment, &pair, listens),
+        found => found,
+    }
+}
+
+/// Addresses and ports of the socket itself.
+#[inline(always)]
+fn addresses(socket: Socket) -> AddressPair {
+    // SAFETY: a full socket.
+    unsafe {
+        let sk = &*socket.sk;
+        let mut pair = AddressPair {
+            local: MAPPED,
+            remote: MAPPED,
+            local_port: sk.src_port,
+            remote_port: u32::from(u16::from_be(sk.dst_port)),
+        };
+        if sk.family == AF_INET {
+            pair.local[3] = sk.src_ip4;
+            pair.remote[3] = sk.dst_ip4;
+        } else {
+            pair.local = [sk.src_ip6[0], sk.src_ip6[1], sk.src_ip6[2], sk.src_ip6[3]];
+            pair.remote = [sk.dst_ip6[0], sk.dst_ip6[1], sk.dst_ip6[2], sk.dst_ip6[3]];
+        }
+        pair
+    }
+}
+
+/// Goes on with a request that arrived on the listening socket.
+#[inline(always)]
+fn claim_pending<const DIRECTION: u8>(
+    socket: Socket,
+    segment: &Segment,
+    pair: &AddressPair,
+    listens: bool,
+) -> Option<SocketRef> {
+    if counted(Counter::Pending) == 0 {
+        return None;
+    }
+    // SAFETY: the value is copied at once.
+    let of = unsafe { *PENDING.get(pair)? };
+    if !listens && PENDING.remove(pair).is_ok() {
+        count(Counter::Pending, -1);
+    }
+    if !is_current(&of) {
+        return None;
+    }
+    if listens {
+        return Some(of);
+    }
+    // SAFETY: a full socket.
+    if !unsafe { maps::set_socket_ref(socket.sk.cast(), of) } {
+        count(Counter::StorageFailed, 1);
+        return None;
+    }
+    let (slot, cursor) = maps::connection(of.slot)?;
+    // SAFETY: the maps' values live as long as the programs; `skb` is the program's context.
+    unsafe {
+        (*slot).cookie = bpf_get_socket_cookie(socket.skb.cast());
+        if (*cursor).unanchored != 0 && DIRECTION == SENT {
+            (*cursor).unanchored = 0;
+            (*cursor).sent.anchor_at(segment.sequence);
+        }
+    }
+    Some(of)
+}
+
+/// A request may begin here: takes a slot unless it is seen whole and asks for something else.
+#[inline(always)]
+fn begin<const DIRECTION: u8>(
+    socket: Socket,
+    segment: &Segment,
+    pair: &AddressPair,
+    listens: bool,
+) -> Option<SocketRef> {
+    let source = Packet {
+        skb: socket.skb,
+        payload: segment.payload,
+    };
+    let walked = connection::walk(source, HeadScanner::request(), 0, segment.len);
+    match walked.verdict {
+        Verdict::NotHttp => return None,
+        Verdict::End if !walked.scanner.has_upgrade() => return None,
+        _ => {}
+    }
+    let Ok(Some(index)) = FREE_SLOTS.pop() else {
+        count(Counter::Untracked, 1);
+        return None;
+    };
+    let (slot, cursor) = maps::connection(index)?;
+    // SAFETY: the maps' values live as long as the programs, and nobody else has this slot.
+    let (slot, cursor) = unsafe { (&mut *slot, &mut *cursor) };
+    let of = SocketRef {
+        slot: index,
+        generation: slot.generation.wrapping_add(1),
+    };
+    clear(slot);
+    slot.generation = of.generation;
+    slot.role = if DIRECTION == RECEIVED {
+        ROLE_SERVER
+    } else {
+        ROLE_CLIENT
+    };
+    slot.traced = TRACE_NEW.get(0).map_or(0, |&traced| traced as u8);
+    set_addresses(slot, pair);
+    slot.request_ns = emit::now();
+    receive::free_islands(cursor);
+    cursor.reset();
+    let (asks, answers) = if DIRECTION == RECEIVED {
+        (&mut cursor.received, &mut cursor.sent)
+    } else {
+        (&mut cursor.sent, &mut cursor.received)
+    };
+    asks.anchor_at(segment.sequence);
+    // SAFETY: `skb` is the program's context.
+    match unsafe { segment.acknowledged(socket.skb) } {
+        Some(next) => answers.anchor_at(next),
+        None => cursor.unanchored = 1,
+    }
+    let kept = if listens {
+        let kept = PENDING.insert(pair, &of, 1).is_ok();
+        count(
+            if kept {
+                Counter::Pending
+            } else {
+                Counter::PendingFull
+            },
+            1,
+        );
+        kept
+    } else {
+        // SAFETY: `skb` is the program's context.
+        slot.cookie = unsafe { bpf_get_socket_cookie(socket.skb.cast()) };
+        // SAFETY: a full socket.
+        let kept = unsafe { maps::set_socket_ref(socket.sk.cast(), of) };
+        if !kept {
+            count(Counter::StorageFailed, 1);
+        }
+        kept
+    };
+    if !kept {
+        slot.state = STATE_FREE;
+        let _ = FREE_SLOTS.push(index, 0);
+        return None;
+    }
+    slot.state = STATE_CANDIDATE;
+    Some(of)
+}
+
+/// Sets every byte to zero but the generation's, without a copy on the stack.
+#[inline(always)]
+fn clear(slot: &mut Slot) {
+    let words = (&raw mut *slot).cast::<u64>();
+    let mut index = 0;
+    while index < size_of::<Slot>() / 8 {
+        // SAFETY: inside the slot, which is aligned to 64 bytes.
+        unsafe { words.add(index).write_volatile(0) };
+        index += 1;
+    }
+}
+
+#[inline(always)]
+fn set_addresses(slot: &mut Slot, pair: &AddressPair) {
+    let mut index = 0;
+    while index < 4 {
+        let local = pair.local[index].to_ne_bytes();
+        let remote = pair.remote[index].to_ne_bytes();
+        let mut byte = 0;
+        while byte < 4 {
+            slot.local[index * 4 + byte] = local[byte];
+            slot.remote[index * 4 + byte] = remote[byte];
+            byte += 1;
+        }
+        index += 1;
+    }
+    slot.local_port = pair.local_port as u16;
+    slot.remote_port = pair.remote_port as u16;
+}

@@ -1,0 +1,333 @@
+//! Received segments: they come in arrival order, some of them never to be accepted, and on
+//! several CPUs at once. One CPU at a time follows the stream; what comes before its turn is kept.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_skc_to_tcp_sock, bpf_tcp_sock},
+};
+use core::ffi::c_void;
+use wsmon_common::{
+    cursor::{
+        Counter, Cursor, ISLAND_BYTES, ISLAND_CLAIMED, ISLAND_FREE, ISLAND_READY, ISLANDS, Island,
+        SocketRef,
+    },
+    event::RECEIVED,
+    slot::Slot,
+    stream::Chunk,
+};
+
+use super::{
+    Socket, TCP_LISTEN, connection, connection_of, note_end,
+    segment::{FIN, RST, Segment},
+    source::{Packet, length},
+};
+use crate::{
+    atomic::{fetch_add, load, swap},
+    maps::{self, BUFFERS, FREE_BUFFERS, count},
+    offsets::{MISSING, TCP_RCV_WND, TCP_RCV_WUP, read},
+};
+
+/// The largest window that is believed where the kernel's own is not known: larger than the
+/// default limit of the receive buffer (`tcp_rmem`).
+const ASSUMED_WINDOW: u32 = 1 << 26;
+
+/// What is left to do for a connection whose received direction this CPU holds.
+pub struct Rest {
+    pub slot: u32,
+    /// See `Drain::passed`.
+    pub passed: u64,
+}
+
+/// Takes a received segment. `Some` if segments wait that are to be followed now.
+#[inline(always)]
+pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
+    let socket = Socket::of(skb)?;
+    let (segment, of) = connection_of::<RECEIVED>(socket)?;
+    let (slot, cursor) = maps::connection(of.slot)?;
+    // SAFETY: a full socket.
+    let listens = unsafe { (*socket.sk).state } == TCP_LISTEN;
+    // A listening socket has no window, and what it takes comes before its connection's packets.
+    let rcv_nxt = if listens {
+        segment.sequence
+    } else {
+        // SAFETY: a full socket.
+        let tcp = unsafe { bpf_tcp_sock(socket.sk) };
+        if tcp.is_null() {
+            return None;
+        }
+        // SAFETY: not null.
+        unsafe { (*tcp).rcv_nxt }
+    };
+    let ahead = segment.sequence.wrapping_sub(rcv_nxt);
+    if segment.flags & (FIN | RST) != 0 && !listens && ends(socket, &segment, ahead) {
+        // SAFETY: the maps' values live as long as the programs.
+        note_end::<RECEIVED>(unsafe { &mut *slot }, segment.flags);
+    }
+    if segment.len == 0 || segment.flags & RST != 0 {
+        return None;
+    }
+    let end_ahead = ahead.wrapping_add(segment.len);
+    // Wholly old, or outside the receive window (RFC 9293, section 3.10.7.4).
+    if end_ahead as i32 <= 0 || (ahead as i32 > 0 && ahead >= window(socket, rcv_nxt)) {
+        return None;
+    }
+    // SAFETY: the maps' values live as long as the programs.
+    let shared = unsafe { &*cursor };
+    let start = shared.received.offset(segment.sequence);
+    let chunk = Chunk {
+        start,
+        len: segment.len,
+    };
+    let mut source = Packet {
+        skb,
+        payload: segment.payload,
+    };
+    // Every byte that TCP has taken in came through here before: see `Drain::passed`.
+    let passed = shared.received.offset(rcv_nxt);
+    let held = claim(shared);
+    let mut waits = true;
+    if held && shared.waiting.get() == 0 {
+        waits = !connection::follow::<RECEIVED>(&mut source, &chunk, of, slot, cursor);
+        // SAFETY: as above; this CPU holds the direction.
+        unsafe {
+            if waits && passed > (*cursor).received.next {
+                connection::lose::<RECEIVED>(&mut *slot, &mut *cursor, &chunk);
+                waits = false;
+            }
+        }
+    }
+    // SAFETY: as above.
+    let shared = unsafe { &*cursor };
+    if waits {
+        keep(skb, of.slot, segment.payload, segment.len, start);
+        if !held && !claim(shared) {
+            return None;
+        }
+    } else if release(shared) {
+        return None;
+    }
+    *rest = Rest {
+        slot: of.slot,
+        passed,
+    };
+    Some(())
+}
+
+/// Whether TCP takes the segment for the end of the stream.
+#[inline(always)]
+fn ends(socket: Socket, segment: &Segment, ahead: u32) -> bool {
+    if segment.flags & RST != 0 {
+        return ahead == 0;
+    }
+    ahead as i32 <= 0 || ahead < window(socket, segment.sequence.wrapping_sub(ahead))
+}
+
+/// Bytes from `rcv_nxt` to the end of the receive window (`tcp_receive_window`, Linux 6.18).
+#[inline(always)]
+fn window(socket: Socket, rcv_nxt: u32) -> u32 {
+    let (wup, wnd) = (TCP_RCV_WUP.load(), TCP_RCV_WND.load());
+    if wup == MISSING || wnd == MISSING {
+        return ASSUMED_WINDOW;
+    }
+    // SAFETY: a full TCP socket; the offsets are those of `u32` fields of `struct tcp_sock`.
+    unsafe {
+        let tcp = bpf_skc_to_tcp_sock(socket.sk.cast());
+        if tcp.is_null() {
+            return ASSUMED_WINDOW;
+        }
+        let wup: u32 = read(tcp.cast(), wup);
+        let wnd: u32 = read(tcp.cast(), wnd);
+        // One byte more is a window probe, which brings no news.
+        wup.wrapping_add(wnd).wrapping_sub(rcv_nxt)
+    }
+}
+
+/// Whether this CPU may follow the received direction from now on.
+#[inline(always)]
+fn claim(cursor: &Cursor) -> bool {
+    swap(&cursor.busy, 1) == 0
+}
+
+/// Lets the next CPU follow. False if a segment came meanwhile: then this CPU is to drain.
+#[inline(always)]
+fn release(cursor: &Cursor) -> bool {
+    let seen = cursor.arrivals.get();
+    swap(&cursor.busy, 0);
+    cursor.arrivals.get() == seen || !claim(cursor)
+}
+
+/// Keeps a segment until its turn.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn keep(skb: *mut __sk_buff, slot: u32, payload: u32, len: u32, start: u64) -> u64 {
+    let Some((_, cursor)) = maps::connection(slot) else {
+        return 0;
+    };
+    // SAFETY: the maps' values live as long as the programs.
+    let cursor = unsafe { &mut *cursor };
+    let mut index = 0;
+    while index < ISLANDS {
+        let island = &mut cursor.islands[index];
+        index += 1;
+        if island.state.get() != ISLAND_FREE || swap(&island.state, ISLAND_CLAIMED) != ISLAND_FREE {
+            continue;
+        }
+        let Some(buffer) = fill_buffer(skb, payload, len) else {
+            swap(&island.state, ISLAND_FREE);
+            break;
+        };
+        island.start = start;
+        island.len = len;
+        island.buffer = buffer;
+        fetch_add(&cursor.waiting, 1);
+        swap(&island.state, ISLAND_READY);
+        fetch_add(&cursor.arrivals, 1);
+        return 1;
+    }
+    count(Counter::SegmentsDropped, 1);
+    swap(&cursor.overrun, 1);
+    0
+}
+
+#[inline(always)]
+fn fill_buffer(skb: *mut __sk_buff, payload: u32, len: u32) -> Option<u32> {
+    let len = length(len, ISLAND_BYTES as u32)?;
+    let buffer = FREE_BUFFERS.pop().ok()??;
+    let bytes = BUFFERS.get_ptr_mut(buffer)?;
+    // SAFETY: the buffer has room for len bytes.
+    let read = unsafe { bpf_skb_load_bytes(skb.cast(), payload, bytes.cast(), len) };
+    if read != 0 {
+        let _ = FREE_BUFFERS.push(buffer, 0);
+        return None;
+    }
+    Some(buffer)
+}
+
+struct Drain {
+    of: SocketRef,
+    slot: *mut Slot,
+    cursor: *mut Cursor,
+    /// Stream offset up to which TCP had taken the stream in when the packet at hand arrived.
+    /// Whatever is before it has been followed or is kept: what is neither was never seen.
+    passed: u64,
+    held: bool,
+}
+
+/// Follows kept segments for as long as one of them is next, then lets go of the direction.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn drain(index: u32, passed: u64) -> u64 {
+    let Some((slot, cursor)) = maps::connection(index) else {
+        return 0;
+    };
+    // SAFETY: the maps' values live as long as the programs.
+    let of = SocketRef {
+        slot: index,
+        generation: unsafe { (*slot).generation },
+    };
+    let mut drain = Drain {
+        of,
+        slot,
+        cursor,
+        passed,
+        held: true,
+    };
+    // SAFETY: the callback takes what is passed, which outlives the call.
+    unsafe {
+        bpf_loop(
+            MAX_TURNS,
+            drain_one as *mut c_void,
+            (&raw mut drain).cast(),
+            0,
+        )
+    };
+    if drain.held {
+        // SAFETY: as above.
+        unsafe { swap(&(*drain.cursor).busy, 0) };
+    }
+    0
+}
+
+/// Rounds of one call of `drain`: more than enough, as each takes a segment.
+const MAX_TURNS: u32 = 64;
+
+extern "C" fn drain_one(_index: u64, drain: *mut Drain) -> u64 {
+    // SAFETY: see `drain`.
+    let drain = unsafe { &mut *drain };
+    // SAFETY: the maps' values live as long as the programs.
+    let cursor = unsafe { &mut *drain.cursor };
+    let seen = load(&cursor.arrivals);
+    let first = first_island(cursor);
+    if first < ISLANDS {
+        let Island {
+            start, len, buffer, ..
+        } = cursor.islands[first];
+        let next = cursor.received.next;
+        if start <= next || drain.passed > next || load(&cursor.overrun) != 0 {
+            let chunk = Chunk { start, len };
+            let followed = connection::follow_kept(buffer, &chunk, drain.of, drain.slot);
+            // SAFETY: as above; what was called made its own references.
+            let (slot, cursor) = unsafe { (&mut *drain.slot, &mut *drain.cursor) };
+            if !followed {
+                swap(&cursor.overrun, 0);
+                connection::lose::<RECEIVED>(slot, cursor, &chunk);
+            }
+            free_island(cursor, first, buffer);
+            return 0;
+        }
+    }
+    swap(&cursor.busy, 0);
+    if load(&cursor.arrivals) == seen || !claim(cursor) {
+        drain.held = false;
+        return 1;
+    }
+    0
+}
+
+/// The kept segment that comes first in the stream; [`ISLANDS`] if there is none.
+#[inline(always)]
+fn first_island(cursor: &Cursor) -> usize {
+    let mut first = ISLANDS;
+    let mut first_start = u64::MAX;
+    let mut index = 0;
+    while index < ISLANDS {
+        let island = &cursor.islands[index];
+        if load(&island.state) == ISLAND_READY && island.start < first_start {
+            first = index;
+            first_start = island.start;
+        }
+        index += 1;
+    }
+    first
+}
+
+#[inline(always)]
+fn free_island(cursor: &mut Cursor, index: usize, buffer: u32) {
+    let _ = FREE_BUFFERS.push(buffer, 0);
+    fetch_add(&cursor.waiting, 1u64.wrapping_neg());
+    if index < ISLANDS {
+        swap(&cursor.islands[index].state, ISLAND_FREE);
+    }
+}
+
+/// Gives back what a connection kept that has ended. Its slot's next owner does so too.
+#[inline(always)]
+pub fn free_islands(cursor: &mut Cursor) {
+    let mut index = 0;
+    while index < ISLANDS {
+        if load(&cursor.islands[index].state) == ISLAND_READY {
+            let buffer = cursor.islands[index].buffer;
+            free_island(cursor, index, buffer);
+        }
+        index += 1;
+    }
+}
+
+/// The connection ended: gives back what it kept, unless a segment is just being followed.
+#[inline(always)]
+pub fn end(cursor: &mut Cursor) {
+    if cursor.waiting.get() != 0 && claim(cursor) {
+        free_islands(cursor);
+        swap(&cursor.busy, 0);
+    }
+}
