@@ -1,0 +1,3 @@
+//! How the outside world reads what the model knows.
+
+pub mod handle;
