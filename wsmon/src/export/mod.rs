@@ -1,3 +1,5 @@
 //! How the outside world reads what the model knows.
 
 pub mod handle;
+pub mod prometheus;
+mod text_format;

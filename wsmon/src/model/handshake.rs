@@ -244,10 +244,6 @@ mod tests {
             .map(|outcome| (outcome.result.as_str(), outcome.status.to_string()))
     }
 
-    fn pair(result: &'static str, status: &str) -> Option<(&'static str, String)> {
-        Some((result, status.to_string()))
-    }
-
     #[test]
     fn an_answer_with_the_right_accept_key_is_accepted() {
         let mut good = handshake(
@@ -272,7 +268,10 @@ mod tests {
             (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 101 S\r\n\r\n"),
         ] {
             let handshake = handshake(request, response);
-            assert_eq!(decided(handshake, &open, 4000), pair("invalid", "101"));
+            assert_eq!(
+                decided(handshake, &open, 4000),
+                Some(("invalid", "101".to_owned()))
+            );
         }
     }
 
@@ -283,17 +282,17 @@ mod tests {
         let later = 3000 + HEADS_PATIENCE_NS;
         assert_eq!(
             decided(Handshake::default(), &open, later),
-            pair("accepted", "101")
+            Some(("accepted", "101".to_owned()))
         );
     }
 
     #[test]
     fn refusals_keep_their_status_if_it_is_a_known_one() {
         for (status, expected) in [
-            (403, pair("rejected", "403")),
-            (302, pair("rejected", "302")),
-            (799, pair("rejected", "other")),
-            (200, pair("ignored", "200")),
+            (403, Some(("rejected", "403".to_owned()))),
+            (302, Some(("rejected", "302".to_owned()))),
+            (799, Some(("rejected", "other".to_owned()))),
+            (200, Some(("ignored", "200".to_owned()))),
         ] {
             let refused = slot(STATE_REFUSED, status);
             assert_eq!(decided(Handshake::default(), &refused, 4000), expected);
@@ -306,12 +305,12 @@ mod tests {
         assert_eq!(decided(Handshake::default(), &waiting, TIMEOUT), None);
         assert_eq!(
             decided(Handshake::default(), &waiting, TIMEOUT + 1000),
-            pair("timeout", "none")
+            Some(("timeout", "none".to_owned()))
         );
         waiting.end_ns = 5000;
         assert_eq!(
             decided(Handshake::default(), &waiting, TIMEOUT + 1000),
-            pair("aborted", "none")
+            Some(("aborted", "none".to_owned()))
         );
     }
 }

@@ -130,10 +130,10 @@ pub struct Service {
 #[derive(Debug)]
 pub struct Services {
     ids: HashMap<ServiceLabels, ServiceId>,
-    services: BTreeMap<ServiceId, Service>,
+    by_id: BTreeMap<ServiceId, Service>,
     next: u64,
     fresh: Totals,
-    max_services: usize,
+    limit: usize,
     max_series: usize,
     series: usize,
     overflow: u64,
@@ -143,10 +143,10 @@ impl Services {
     pub fn new(policy: &CodePolicy, max_services: usize, max_series: usize) -> Self {
         Self {
             ids: HashMap::new(),
-            services: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             next: 0,
             fresh: Totals::new(policy),
-            max_services,
+            limit: max_services,
             max_series,
             series: 0,
             overflow: 0,
@@ -167,7 +167,7 @@ impl Services {
                 None => self.create(other),
             }
         };
-        if let Some(service) = self.services.get_mut(&id) {
+        if let Some(service) = self.by_id.get_mut(&id) {
             service.live += 1;
             service.last_used_ns = now_ns;
         }
@@ -176,20 +176,20 @@ impl Services {
 
     /// One connection of the service is over.
     pub fn leave(&mut self, id: ServiceId, now_ns: u64) {
-        if let Some(service) = self.services.get_mut(&id) {
+        if let Some(service) = self.by_id.get_mut(&id) {
             service.live = service.live.saturating_sub(1);
             service.last_used_ns = now_ns;
         }
     }
 
     pub fn get_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
-        self.services.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     /// Counts a handshake; a status beyond the limit as `other`.
     pub fn add_handshake(&mut self, id: ServiceId, outcome: &Outcome) {
         let room = self.series + self.reserve() < self.max_series;
-        let Some(service) = self.services.get_mut(&id) else {
+        let Some(service) = self.by_id.get_mut(&id) else {
             return;
         };
         let mut status = outcome.status;
@@ -212,7 +212,7 @@ impl Services {
     pub fn expire(&mut self, now_ns: u64) {
         let usual = self.fresh.handshakes.len();
         let per_service = self.series_per_service();
-        self.services.retain(|_, service| {
+        self.by_id.retain(|_, service| {
             let keep =
                 service.live > 0 || now_ns.saturating_sub(service.last_used_ns) < SERVICE_LINGER_NS;
             if !keep {
@@ -225,7 +225,7 @@ impl Services {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
-        self.services.iter().map(|(&id, service)| (id, service))
+        self.by_id.iter().map(|(&id, service)| (id, service))
     }
 
     /// Connections and statuses that were counted as `other`.
@@ -244,7 +244,7 @@ impl Services {
     }
 
     fn has_room(&self) -> bool {
-        self.services.len() < self.max_services
+        self.by_id.len() < self.limit
             && self.series + self.series_per_service() + self.reserve() <= self.max_series
     }
 
@@ -253,7 +253,7 @@ impl Services {
         self.next += 1;
         self.series += self.series_per_service();
         self.ids.insert(labels.clone(), id);
-        self.services.insert(
+        self.by_id.insert(
             id,
             Service {
                 labels,
