@@ -1,65 +1,25 @@
 //! The page of metrics. What each of them means stands in docs/METRICS.md.
 
-use std::fmt::{self, Display, Write};
+mod format;
+mod samples;
+
+use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelKey, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
-};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use wsmon_common::slot::FRAME_CLASSES;
 
+pub use self::format::Format;
+use self::samples::{BYTES, Extra, Labels, NANOSECONDS, Samples};
 use super::text_format;
 use crate::decode::Direction;
 use crate::model::errors::KINDS;
-use crate::model::histogram::Histogram;
 use crate::model::lifecycle::State;
-use crate::model::service::{OTHER, ServiceLabels};
 use crate::model::snapshot::{AgentStats, Snapshot, Totals};
-
-/// The forms in which a page can be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// Prometheus's text format 0.0.4.
-    Text,
-}
-
-impl Format {
-    /// What a client that sent this `Accept` header reads best.
-    pub fn negotiate(accept: &str) -> Self {
-        let quality = |wanted: &str| {
-            accept
-                .split(',')
-                .filter_map(|range| {
-                    let mut parts = range.split(';').map(str::trim);
-                    let kind = parts.next()?;
-                    let quality = parts
-                        .find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok())
-                        .unwrap_or(1.0);
-                    kind.eq_ignore_ascii_case(wanted).then_some(quality)
-                })
-                .fold(0.0, f32::max)
-        };
-        let open_metrics = quality("application/openmetrics-text");
-        if open_metrics > 0.0 && open_metrics >= quality("text/plain") {
-            Self::OpenMetrics
-        } else {
-            Self::Text
-        }
-    }
-
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
-}
 
 /// The page of a snapshot.
 pub fn render(snapshot: Arc<Snapshot>, format: Format) -> Result<String, fmt::Error> {
@@ -97,8 +57,6 @@ struct Families<'a, 'e> {
     snapshot: &'a Snapshot,
 }
 
-type Extra<'a> = [(&'static str, &'a dyn Display)];
-
 impl Families<'_, '_> {
     fn connections(&mut self) -> fmt::Result {
         self.services(
@@ -131,7 +89,7 @@ impl Families<'_, '_> {
         self.services(
             "wsmon_handshake_duration",
             "Time from the request's first byte to the status line of the answer",
-            Some(Unit::Seconds),
+            Some(&Unit::Seconds),
             MetricType::Histogram,
             |samples, totals| samples.histogram(&totals.handshake_duration, NANOSECONDS, &[]),
         )
@@ -177,7 +135,7 @@ impl Families<'_, '_> {
         self.services(
             "wsmon_payload",
             "Payload of all frames as on the wire, control frames included",
-            Some(Unit::Bytes),
+            Some(&Unit::Bytes),
             MetricType::Counter,
             |samples, totals| {
                 samples.by_direction(|direction| totals.traffic[direction as usize].payload_bytes)
@@ -186,7 +144,7 @@ impl Families<'_, '_> {
         self.services(
             "wsmon_message_size",
             "Payload of messages; the sum is that of all frames",
-            Some(Unit::Bytes),
+            Some(&Unit::Bytes),
             MetricType::Histogram,
             |samples, totals| {
                 for direction in Direction::ALL {
@@ -249,14 +207,14 @@ impl Families<'_, '_> {
         self.services(
             "wsmon_connection_duration",
             "Time from the answer to the handshake to the end",
-            Some(Unit::Seconds),
+            Some(&Unit::Seconds),
             MetricType::Histogram,
             |samples, totals| samples.histogram(&totals.connection_duration, NANOSECONDS, &[]),
         )?;
         self.services(
             "wsmon_close_idle",
             "Silence in both directions before the end",
-            Some(Unit::Seconds),
+            Some(&Unit::Seconds),
             MetricType::Histogram,
             |samples, totals| samples.histogram(&totals.close_idle, NANOSECONDS, &[]),
         )
@@ -266,7 +224,7 @@ impl Families<'_, '_> {
         self.services(
             "wsmon_process_start_time",
             "When the youngest process of the service started, since the epoch",
-            Some(Unit::Seconds),
+            Some(&Unit::Seconds),
             MetricType::Gauge,
             |samples, totals| match totals.process_start_ms {
                 Some(ms) => samples.gauge_f64(ms as f64 / 1000.0),
@@ -365,13 +323,11 @@ impl Families<'_, '_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         kind: MetricType,
         each: impl Fn(&mut Samples<'_, '_>, &Totals) -> fmt::Result,
     ) -> fmt::Result {
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, unit.as_ref(), kind)?;
+        let mut metric = self.encoder.encode_descriptor(name, help, unit, kind)?;
         for service in &self.snapshot.services {
             let mut samples = Samples {
                 metric: &mut metric,
@@ -389,107 +345,6 @@ impl Families<'_, '_> {
                 service: None,
                 extra,
             })
-    }
-}
-
-/// What turns a histogram's unit into the base unit.
-const NANOSECONDS: f64 = 1e9;
-const BYTES: f64 = 1.0;
-
-/// Writes the samples of one service.
-struct Samples<'a, 'e> {
-    metric: &'a mut MetricEncoder<'e>,
-    service: &'a ServiceLabels,
-}
-
-impl Samples<'_, '_> {
-    fn counter(&mut self, value: u64, extra: &Extra<'_>) -> fmt::Result {
-        self.metric
-            .encode_family(&Labels::of(self.service, extra))?
-            .encode_counter::<NoLabelSet, _, u64>(&value, None)
-    }
-
-    fn by_direction(&mut self, value: impl Fn(Direction) -> u64) -> fmt::Result {
-        for direction in Direction::ALL {
-            self.counter(value(direction), &[("direction", &direction.as_str())])?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&mut self, value: u64, extra: &Extra<'_>) -> fmt::Result {
-        self.metric
-            .encode_family(&Labels::of(self.service, extra))?
-            .encode_gauge(&value)
-    }
-
-    fn gauge_f64(&mut self, value: f64) -> fmt::Result {
-        self.metric
-            .encode_family(&Labels::of(self.service, &[]))?
-            .encode_gauge(&value)
-    }
-
-    fn histogram(&mut self, histogram: &Histogram, unit: f64, extra: &Extra<'_>) -> fmt::Result {
-        let buckets: Vec<_> = histogram
-            .buckets()
-            .map(|(edge, count)| (edge / unit, count))
-            .collect();
-        self.metric
-            .encode_family(&Labels::of(self.service, extra))?
-            .encode_histogram::<NoLabelSet>(
-                histogram.sum() as f64 / unit,
-                histogram.count(),
-                &buckets,
-                None,
-            )
-    }
-}
-
-struct Labels<'a> {
-    service: Option<&'a ServiceLabels>,
-    extra: &'a Extra<'a>,
-}
-
-impl<'a> Labels<'a> {
-    fn of(service: &'a ServiceLabels, extra: &'a Extra<'a>) -> Self {
-        Self {
-            service: Some(service),
-            extra,
-        }
-    }
-}
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        let mut label = |key: &str, value: &dyn Display| {
-            let mut label = encoder.encode_label();
-            let mut key_encoder = label.encode_label_key()?;
-            key.encode(&mut key_encoder)?;
-            let mut value_encoder = key_encoder.encode_label_value()?;
-            write!(value_encoder, "{value}")?;
-            value_encoder.finish()
-        };
-        if let Some(service) = self.service {
-            label("role", &service.role.as_str())?;
-            label("hop", &service.hop.as_str())?;
-            label("process", &service.process)?;
-            match &service.port {
-                Some(port) => label("port", port)?,
-                None => label("port", &OTHER)?,
-            }
-            for (key, value) in [
-                ("container", &service.container),
-                ("pod", &service.pod),
-                ("namespace", &service.namespace),
-            ] {
-                if let Some(value) = value {
-                    label(key, value)?;
-                }
-            }
-        }
-        for (key, value) in self.extra {
-            label(key, *value)?;
-        }
-        Ok(())
     }
 }
 

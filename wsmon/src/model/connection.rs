@@ -28,7 +28,6 @@ pub struct Connection {
     pub service: Option<ServiceId>,
     pub handshake: Handshake,
     pub handshake_counted: bool,
-    pub handshake_traced: bool,
     pub trace: TraceState,
 }
 
@@ -43,7 +42,6 @@ impl Connection {
             service: None,
             handshake: Handshake::default(),
             handshake_counted: false,
-            handshake_traced: false,
             trace: TraceState::default(),
         }
     }

@@ -209,7 +209,7 @@ impl Handshake {
 
 /// Whether an answer is overdue.
 pub fn has_timed_out(slot: &Slot, timeout_ns: u64, now_ns: u64) -> bool {
-    slot.end_ns == 0 && now_ns.saturating_sub(slot.request_ns) >= timeout_ns
+    slot.end_ns == 0 && slot.request_ns != 0 && now_ns.saturating_sub(slot.request_ns) >= timeout_ns
 }
 
 #[cfg(test)]

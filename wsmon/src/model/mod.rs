@@ -12,6 +12,7 @@ pub mod filter;
 pub mod handshake;
 pub mod histogram;
 pub mod lifecycle;
+mod report;
 pub mod service;
 pub mod snapshot;
 pub mod trace;
@@ -19,7 +20,6 @@ pub mod traffic;
 pub mod view;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use wsmon_common::slot::{
     STATE_ABANDONED, STATE_CANDIDATE, STATE_FREE, STATE_HANDSHAKE, STATE_OPEN, Slot,
@@ -31,11 +31,11 @@ use crate::decode::{ConnectionId, Direction, Event};
 use clock::{ClockOffset, SECOND_NS};
 use connection::Connection;
 use handshake::has_timed_out;
-use lifecycle::{CodePolicy, End, State};
+use lifecycle::{CodePolicy, End};
+pub use report::Unidentified;
 use service::{Hop, Role, Roles, ServiceLabels, Services};
-use snapshot::{ServiceSnapshot, Snapshot};
 use trace::TracedFrame;
-use view::{ConnectionView, TraceRecord};
+use view::TraceRecord;
 
 /// How long late bytes may follow an end: a RST leaves after the socket's state is CLOSE.
 const LINGER_NS: u64 = SECOND_NS;
@@ -66,16 +66,6 @@ impl Default for Config {
             show_reasons: false,
         }
     }
-}
-
-/// A connection whose process is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unidentified {
-    pub id: ConnectionId,
-    /// As the kernel has it; without one the socket must be looked up by its addresses.
-    pub pid: Option<u32>,
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
 }
 
 /// See the module's documentation.
@@ -175,21 +165,6 @@ impl Model {
         }
     }
 
-    /// WebSockets whose process is not known. Each comes again until it is answered with
-    /// [`Event::Process`], or until it has settled without.
-    pub fn unidentified(&self) -> Vec<Unidentified> {
-        self.connections_in_slots()
-            .filter(|connection| connection.process.is_none() && connection.is_websocket())
-            .filter(|connection| connection.service.is_none() || connection.slot.pid != 0)
-            .map(|connection| Unidentified {
-                id: connection.id,
-                pid: (connection.slot.pid != 0).then_some(connection.slot.pid),
-                local: connection.local(),
-                remote: connection.remote(),
-            })
-            .collect()
-    }
-
     /// Connections that are counted in full: their slots go back to the pool.
     pub fn take_releases(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.releases)
@@ -220,58 +195,6 @@ impl Model {
             Owner::Current(connection) => connection.seen_ns.is_some() || connection.waits(now_ns),
             Owner::Released(_) => true,
         });
-    }
-
-    /// Sums by service. Live connections are in it with what they have so far.
-    pub fn snapshot(&self, now_ns: u64) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        let mut places = HashMap::new();
-        for (id, service) in self.services.iter() {
-            places.insert(id, snapshot.services.len());
-            snapshot.services.push(ServiceSnapshot {
-                labels: service.labels.clone(),
-                totals: service.totals.clone(),
-            });
-        }
-        let agent = &mut snapshot.agent;
-        agent.events_lost = self.heads.lost() + self.overtaken;
-        agent.series_overflow = self.services.overflow();
-        agent.unsynced_bytes = self.unsynced_bytes;
-        for connection in self.connections_in_slots() {
-            agent.slots_used += 1;
-            for direction in Direction::ALL {
-                let passed = direction.of(&connection.slot);
-                agent.unsynced_bytes += passed.unsynced_passed();
-                agent.unsynced_directions += u64::from(passed.lost_at != 0 && connection.is_live());
-            }
-            let Some(&place) = connection.service.as_ref().and_then(|id| places.get(id)) else {
-                continue;
-            };
-            let totals = &mut snapshot.services[place].totals;
-            if connection.is_live() && !self.is_overdue(connection, now_ns) {
-                totals.connections[State::of(&connection.slot) as usize] += 1;
-            }
-            for direction in Direction::ALL {
-                totals.traffic[direction as usize]
-                    .add(direction.of(&connection.slot), connection.deflate());
-            }
-        }
-        snapshot
-    }
-
-    /// The WebSockets that are being opened or open.
-    pub fn connections(&self, now_ns: u64) -> Vec<ConnectionView> {
-        self.connections_in_slots()
-            .filter(|connection| connection.is_live())
-            .map(|connection| connection.view(self.clock, now_ns))
-            .collect()
-    }
-
-    fn connections_in_slots(&self) -> impl Iterator<Item = &Connection> {
-        self.owners.values().filter_map(|owner| match owner {
-            Owner::Current(connection) => Some(&**connection),
-            Owner::Released(_) => None,
-        })
     }
 
     fn take_slot(&mut self, index: u32, slot: &Slot, now_ns: u64) {
@@ -314,6 +237,9 @@ impl Model {
         let Some(connection) = self.current(id, now_ns) else {
             return;
         };
+        if head.bytes.is_empty() {
+            return;
+        }
         let handshake = &mut connection.handshake;
         // A server receives requests and sends responses; the head itself tells which it is.
         if head.bytes.starts_with(b"HTTP/") {
@@ -386,41 +312,47 @@ impl Model {
 
     /// Does for a connection what has become possible, up to its end.
     fn advance(&mut self, index: u32, now_ns: u64) {
-        let timeout_ns = self.timeout_ns();
         let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
             return;
         };
         let Some(seen_ns) = connection.seen_ns else {
             return;
         };
-        let mut record = None;
         if connection.is_websocket() {
-            connection
-                .handshake
-                .decide(&connection.slot, timeout_ns, now_ns);
-            if self.tracing && !connection.handshake_traced {
-                record = trace::handshake(connection, self.clock, now_ns);
-                connection.handshake_traced = record.is_some();
-            }
             let pid = connection.pid();
-            if let Some(pid) = pid
-                && connection.is_live()
-            {
+            if let Some(pid) = pid {
                 self.roles.saw(pid, Role::of(&connection.slot), now_ns);
             }
             let hop = pid.map_or(Hop::Endpoint, |pid| self.roles.hop(pid));
             let is_settled = connection.process.is_some() && hop == Hop::Proxy
                 || now_ns.saturating_sub(seen_ns) >= SETTLE_NS;
+            self.decide(index, now_ns);
             if is_settled {
                 self.settle(index, hop, now_ns);
             }
         }
-        if let Some(record) = record {
-            self.push_record(record);
-        }
         if self.is_over(index, now_ns) {
             let id = self.fold(index, now_ns);
             self.releases.extend(id);
+        }
+    }
+
+    /// Decides what came of a handshake once that can be said, and tells whoever traces.
+    fn decide(&mut self, index: u32, now_ns: u64) {
+        let timeout_ns = self.timeout_ns();
+        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
+            return;
+        };
+        if connection.handshake.outcome.is_some() {
+            return;
+        }
+        connection
+            .handshake
+            .decide(&connection.slot, timeout_ns, now_ns);
+        if self.tracing
+            && let Some(record) = trace::handshake(connection, self.clock, now_ns)
+        {
+            self.push_record(record);
         }
     }
 
@@ -474,18 +406,15 @@ impl Model {
 
     /// Counts a connection for good.
     fn fold(&mut self, index: u32, now_ns: u64) -> Option<ConnectionId> {
-        let timeout_ns = self.timeout_ns();
         let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
             return None;
         };
         let id = connection.id;
         if connection.is_websocket() && connection.seen_ns.is_some() {
-            connection
-                .handshake
-                .decide(&connection.slot, timeout_ns, now_ns);
             let hop = connection
                 .pid()
                 .map_or(Hop::Endpoint, |pid| self.roles.hop(pid));
+            self.decide(index, now_ns);
             self.settle(index, hop, now_ns);
         }
         let Some(Owner::Current(connection)) =

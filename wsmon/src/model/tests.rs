@@ -1,3 +1,4 @@
+use super::snapshot::ServiceSnapshot;
 use super::*;
 use crate::identity::Process;
 use view::Traced;

@@ -215,3 +215,35 @@ async fn a_head_without_end_is_refused() {
     let fields = format!("Host: localhost\r\nA: {}\r\n", "a".repeat(2 * MAX_HEAD));
     assert_eq!(get_with(address, "/metrics", &fields).await.0, 431);
 }
+
+#[tokio::test]
+async fn a_trace_ends_when_its_client_goes() {
+    let (handle, mut requests) = handle::channel();
+    let options = Options {
+        listen: "127.0.0.1:9790".parse().unwrap(),
+        api_token: None,
+        host_names: Vec::new(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(
+        listener,
+        router(handle, options),
+        std::future::pending(),
+    ));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"GET /api/v1/trace HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let Some(Asked::Trace { reply, .. }) = requests.recv().await else {
+        panic!("no trace was asked for")
+    };
+    let (sender, records) = mpsc::channel(4);
+    drop(reply.send(records));
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await.unwrap();
+    drop(client);
+    let closed = tokio::time::timeout(Duration::from_secs(5), sender.closed()).await;
+    assert!(closed.is_ok());
+}

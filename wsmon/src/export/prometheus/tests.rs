@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::model::lifecycle::CodePolicy;
-use crate::model::service::{Hop, Role, Services};
+use crate::model::service::{Hop, Role, ServiceLabels, Services};
 use crate::model::snapshot::ServiceSnapshot;
 
 fn labels(process: &str) -> ServiceLabels {
