@@ -108,6 +108,7 @@ impl Heads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const ID: ConnectionId = ConnectionId {
         slot: 1,
@@ -182,5 +183,26 @@ mod tests {
         assert_eq!((heads.pending.len(), heads.lost()), (MAX_PENDING, 10));
         heads.expire(5 + PATIENCE_NS);
         assert!(heads.pending.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_into_pieces_gives_the_same_head(
+            bytes in proptest::collection::vec(any::<u8>(), 1..3000),
+            cuts in proptest::collection::vec(1usize..1024, 1..8),
+        ) {
+            let mut heads = Heads::default();
+            let (mut at, mut cuts, mut joined) = (0, cuts.into_iter().cycle(), None);
+            while at < bytes.len() {
+                let end = (at + cuts.next().unwrap_or(1)).min(bytes.len());
+                let last = end == bytes.len();
+                joined = heads.add(ID, Direction::Sent, at as u32, last, &bytes[at..end], 1);
+                prop_assert_eq!(joined.is_some(), last);
+                at = end;
+            }
+            let joined = joined.unwrap();
+            prop_assert!(joined.whole);
+            prop_assert_eq!(joined.bytes, bytes);
+        }
     }
 }

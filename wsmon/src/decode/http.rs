@@ -189,6 +189,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const REQUEST: &[u8] = b"GET /chat?token=secret HTTP/1.1\r\nHost: example.org\r\n\
         Cookie: id=secret\r\nAuthorization: Bearer secret\r\nuser-agent: Test/1\r\n\
@@ -292,5 +293,31 @@ mod tests {
         assert_eq!(Request::parse(b"", true).path, None);
         let many = [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(500)].concat();
         assert_eq!(Request::parse(&many, false).path.as_deref(), Some("/"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_is_survived(
+            start in prop_oneof![
+                Just(&b"GET / HTTP/1.1\r\n"[..]),
+                Just(&b"HTTP/1.1 101 S\r\n"[..]),
+                Just(&b"PROXY TCP4 "[..]),
+                Just(&b"\r\n\r\n\0\r\nQUIT\n"[..]),
+                Just(&b""[..]),
+            ],
+            rest in proptest::collection::vec(
+                prop_oneof![Just(b':'), Just(b'\r'), Just(b'\n'), Just(b' '), any::<u8>()],
+                0..600,
+            ),
+            whole: bool,
+        ) {
+            let head = [start, &rest].concat();
+            let kept = format!(
+                "{:?}{:?}",
+                Request::parse(&head, whole),
+                Response::parse(&head, whole)
+            );
+            prop_assert!(!kept.chars().any(char::is_control));
+        }
     }
 }

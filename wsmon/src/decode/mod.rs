@@ -162,6 +162,7 @@ fn array<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A record as the kernel writes it: `fixed` is what stands between header and data.
     fn record(kind: u8, len: u32, fixed: &[u8], data: &[u8]) -> Vec<u8> {
@@ -245,6 +246,23 @@ mod tests {
             let whole = record(kind, 256, &[0xff; 16], &[0xff; 300]);
             for len in 0..whole.len() {
                 let _ = Event::parse(&whole[..len]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_survived(
+            version in prop_oneof![Just(event::VERSION), any::<u8>()],
+            kind in 0u8..5,
+            rest in proptest::collection::vec(any::<u8>(), 0..1100),
+        ) {
+            let mut record = vec![version, kind];
+            record.extend(rest);
+            if let Ok(Event::Head { bytes, .. } | Event::Frame { frame: bytes, .. }) =
+                Event::parse(&record)
+            {
+                prop_assert!(bytes.len() < record.len());
             }
         }
     }

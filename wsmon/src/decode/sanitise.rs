@@ -57,6 +57,7 @@ fn is_harmful(char: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn ordinary_text_stays_as_it_is() {
@@ -82,5 +83,20 @@ mod tests {
         assert!(clean(&b"\xff".repeat(100_000)).ends_with('…'));
         assert_eq!(clean(&[b'a'; MAX_CHARS]), "a".repeat(MAX_CHARS));
         assert!(clean("日".repeat(1000).as_bytes()).ends_with('…'));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_nothing_harmful_comes_out(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+            text in ".{0,400}",
+        ) {
+            for input in [&bytes[..], text.as_bytes()] {
+                let cleaned = clean(input);
+                prop_assert!(!cleaned.chars().any(is_harmful));
+                // The longest escape, \u{10ffff}, has ten characters.
+                prop_assert!(cleaned.chars().count() <= 10 * MAX_CHARS + 1);
+            }
+        }
     }
 }

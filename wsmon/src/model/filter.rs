@@ -360,6 +360,7 @@ impl<'de> Deserialize<'de> for Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_pattern_matches_the_whole_path() {
@@ -420,5 +421,24 @@ mod tests {
         let json = serde_json::to_string(&filter).unwrap();
         assert_eq!(json, r#"{"pid":7,"remote":"10.0.0.0/8","only":"close"}"#);
         assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
+    }
+
+    proptest! {
+        #[test]
+        fn any_filter_text_is_survived(text in ".{0,40}", pattern in "[ab*]{0,8}", path in "[ab]{0,8}") {
+            let _ = text.parse::<Remote>();
+            let _ = text.parse::<Kinds>();
+            let expected = simple_match(pattern.as_bytes(), path.as_bytes());
+            prop_assert_eq!(matches_pattern(&pattern, &path), expected);
+        }
+    }
+
+    /// The textbook's definition.
+    fn simple_match(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|at| simple_match(rest, &text[at..])),
+            Some((byte, rest)) => text.first() == Some(byte) && simple_match(rest, &text[1..]),
+        }
     }
 }

@@ -1,6 +1,7 @@
-use super::snapshot::ServiceSnapshot;
+use super::snapshot::{ServiceSnapshot, Snapshot};
 use super::*;
 use crate::identity::Process;
+use proptest::prelude::*;
 use view::Traced;
 use wsmon_common::slot::{ROLE_CLIENT, ROLE_SERVER, SIDE_REMOTE, STATE_REFUSED, TCP_FIN};
 
@@ -328,4 +329,73 @@ fn a_connection_is_shown_with_what_its_handshake_said() {
     );
     assert_eq!(view.handshake.status, Some(101));
     assert!(view.age_seconds > 9.9 && view.idle_seconds > 9.9);
+}
+
+/// What happens to one of a few slots between two sweeps.
+#[derive(Clone, Debug)]
+enum Step {
+    Taken(u8),
+    Frames(u64),
+    Ended,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u8..=5).prop_map(Step::Taken),
+        (1u64..100).prop_map(Step::Frames),
+        Just(Step::Ended),
+        (1u64..5).prop_map(Step::Wait),
+    ]
+}
+
+fn frames(snapshot: &Snapshot) -> u64 {
+    let services = snapshot.services.iter();
+    services
+        .map(|service| service.totals.traffic[0].frames[1])
+        .sum()
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_in_whatever_order_every_frame_that_was_seen_is_counted_once(
+        steps in proptest::collection::vec((0u32..3, step()), 1..60),
+    ) {
+        let mut host = Host::new();
+        let mut slots = [Slot::EMPTY; 3];
+        let (mut seen, mut generation, mut last) = (0, 0, 0);
+        for (index, step) in steps {
+            let current = &mut slots[index as usize];
+            match step {
+                Step::Taken(state) => {
+                    generation += 1;
+                    *current = slot(generation, state);
+                    current.request_ns = host.now;
+                }
+                Step::Frames(more) if current.state == STATE_OPEN && current.end_ns == 0 => {
+                    current.sent.frames[1] += more;
+                    seen += more;
+                }
+                Step::Ended if current.end_ns == 0 => current.end_ns = host.now,
+                Step::Wait(quarters) => host.now += quarters * S / 4,
+                _ => {}
+            }
+            for (index, slot) in slots.iter().enumerate() {
+                host.see(index as u32, slot);
+            }
+            let now_counted = frames(&host.model.snapshot(host.now));
+            prop_assert!(now_counted >= last, "a counter went back");
+            last = now_counted;
+        }
+        host.now += 2 * S;
+        for (index, slot) in slots.iter().enumerate() {
+            host.see(index as u32, slot);
+        }
+        prop_assert_eq!(frames(&host.model.snapshot(host.now)), seen);
+        let mut released = host.model.take_releases();
+        let releases = released.len();
+        released.sort_unstable();
+        released.dedup();
+        prop_assert_eq!(released.len(), releases, "a slot was given back twice");
+    }
 }
