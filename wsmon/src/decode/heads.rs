@@ -47,6 +47,9 @@ impl Heads {
         piece: &[u8],
         time_ns: u64,
     ) -> Option<JoinedHead> {
+        if at >= MAX_HEAD {
+            return None;
+        }
         let key = (id, direction);
         if at == 0 {
             // A new head on the same connection takes the place of one that never ended.

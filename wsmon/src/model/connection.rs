@@ -59,6 +59,11 @@ impl Connection {
         self.slot.end_ns == 0 && matches!(self.slot.state, STATE_HANDSHAKE | STATE_OPEN)
     }
 
+    /// Whether nothing can happen to it but its end: what a sweep finds of most connections.
+    pub fn is_steady(&self) -> bool {
+        self.handshake_counted && self.slot.state == STATE_OPEN && self.slot.end_ns == 0
+    }
+
     /// Whether its slot may still show, although only events of it came so far.
     pub fn waits(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.made_ns) < 60 * SECOND_NS

@@ -12,14 +12,13 @@ pub mod filter;
 pub mod handshake;
 pub mod histogram;
 pub mod lifecycle;
+mod owners;
 mod report;
 pub mod service;
 pub mod snapshot;
 pub mod trace;
 pub mod traffic;
 pub mod view;
-
-use std::collections::HashMap;
 
 use wsmon_common::slot::{
     STATE_ABANDONED, STATE_CANDIDATE, STATE_FREE, STATE_HANDSHAKE, STATE_OPEN, Slot,
@@ -32,8 +31,9 @@ use clock::{ClockOffset, SECOND_NS};
 use connection::Connection;
 use handshake::has_timed_out;
 use lifecycle::{CodePolicy, End};
+use owners::{Owner, Owners};
 pub use report::Unidentified;
-use service::{Hop, Role, Roles, ServiceLabels, Services};
+use service::{Hop, Roles, ServiceLabels, Services};
 use trace::TracedFrame;
 use view::TraceRecord;
 
@@ -73,8 +73,7 @@ impl Default for Config {
 pub struct Model {
     config: Config,
     clock: ClockOffset,
-    /// By slot.
-    owners: HashMap<u32, Owner>,
+    owners: Owners,
     services: Services,
     roles: Roles,
     heads: Heads,
@@ -88,20 +87,13 @@ pub struct Model {
     overtaken: u64,
 }
 
-#[derive(Debug)]
-enum Owner {
-    Current(Box<Connection>),
-    /// Counted and given back; the slot may still show it for a while.
-    Released(u32),
-}
-
 impl Model {
     pub fn new(config: Config, clock: ClockOffset) -> Self {
         Self {
             services: Services::new(&config.codes, config.max_services, config.max_series),
             config,
             clock,
-            owners: HashMap::new(),
+            owners: Owners::default(),
             roles: Roles::default(),
             heads: Heads::default(),
             releases: Vec::new(),
@@ -158,10 +150,10 @@ impl Model {
     /// Whether the slot of this connection was passed before: if not, pass it first, so that
     /// records of its frames say where they belong.
     pub fn knows(&self, id: ConnectionId) -> bool {
-        match self.owners.get(&id.slot) {
-            Some(Owner::Current(connection)) => connection.id == id && connection.seen_ns.is_some(),
-            Some(Owner::Released(generation)) => *generation == id.generation,
-            None => false,
+        match self.owners.get(id.slot) {
+            Owner::Current(connection) => connection.id == id && connection.seen_ns.is_some(),
+            Owner::Released(generation) => *generation == id.generation,
+            Owner::Nobody => false,
         }
     }
 
@@ -187,22 +179,20 @@ impl Model {
 
     /// Forgets what is over.
     pub fn tick(&mut self, now_ns: u64) {
-        self.services.expire(now_ns);
+        for connection in self.owners.connections() {
+            self.roles.saw(connection, now_ns);
+        }
         self.roles.expire(now_ns);
+        self.services.expire(now_ns);
         self.heads.expire(now_ns);
         // Heads and processes of slots that never showed.
-        self.owners.retain(|_, owner| match owner {
-            Owner::Current(connection) => connection.seen_ns.is_some() || connection.waits(now_ns),
-            Owner::Released(_) => true,
-        });
+        self.owners
+            .retain(|connection| connection.seen_ns.is_some() || connection.waits(now_ns));
     }
 
     fn take_slot(&mut self, index: u32, slot: &Slot, now_ns: u64) {
         if slot.state == STATE_FREE {
-            if matches!(self.owners.get(&index), Some(Owner::Current(_))) {
-                self.overtake(index, now_ns);
-                self.owners.remove(&index);
-            }
+            self.overtake(index, now_ns);
             return;
         }
         let id = ConnectionId {
@@ -278,27 +268,26 @@ impl Model {
     /// The connection, made if it is new; none if it is over. A newer one ends an older.
     fn current(&mut self, id: ConnectionId, now_ns: u64) -> Option<&mut Connection> {
         let is_newer = |than: u32| (id.generation.wrapping_sub(than) as i32) > 0;
-        let replace = match self.owners.get(&id.slot) {
-            None => true,
-            Some(Owner::Current(connection)) => is_newer(connection.id.generation),
-            Some(Owner::Released(generation)) => is_newer(*generation),
+        let replace = match self.owners.get(id.slot) {
+            Owner::Nobody => true,
+            Owner::Current(connection) => is_newer(connection.id.generation),
+            Owner::Released(generation) => is_newer(*generation),
         };
         if replace {
             self.overtake(id.slot, now_ns);
             let mut connection = Connection::new(id);
             connection.made_ns = now_ns;
             self.owners
-                .insert(id.slot, Owner::Current(Box::new(connection)));
+                .replace(id.slot, Owner::Current(Box::new(connection)));
         }
-        match self.owners.get_mut(&id.slot) {
-            Some(Owner::Current(connection)) if connection.id == id => Some(connection),
-            _ => None,
-        }
+        self.owners
+            .current_mut(id.slot)
+            .filter(|connection| connection.id == id)
     }
 
     /// The slot has another owner now: counts what was known last of this one.
     fn overtake(&mut self, index: u32, now_ns: u64) {
-        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
+        let Some(connection) = self.owners.current_mut(index) else {
             return;
         };
         if connection.is_websocket() {
@@ -312,18 +301,18 @@ impl Model {
 
     /// Does for a connection what has become possible, up to its end.
     fn advance(&mut self, index: u32, now_ns: u64) {
-        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
+        let Some(connection) = self.owners.current_mut(index) else {
             return;
         };
         let Some(seen_ns) = connection.seen_ns else {
             return;
         };
+        if connection.is_steady() {
+            return;
+        }
         if connection.is_websocket() {
-            let pid = connection.pid();
-            if let Some(pid) = pid {
-                self.roles.saw(pid, Role::of(&connection.slot), now_ns);
-            }
-            let hop = pid.map_or(Hop::Endpoint, |pid| self.roles.hop(pid));
+            self.roles.saw(connection, now_ns);
+            let hop = self.roles.hop(connection);
             let is_settled = connection.process.is_some() && hop == Hop::Proxy
                 || now_ns.saturating_sub(seen_ns) >= SETTLE_NS;
             self.decide(index, now_ns);
@@ -340,7 +329,7 @@ impl Model {
     /// Decides what came of a handshake once that can be said, and tells whoever traces.
     fn decide(&mut self, index: u32, now_ns: u64) {
         let timeout_ns = self.timeout_ns();
-        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
+        let Some(connection) = self.owners.current_mut(index) else {
             return;
         };
         if connection.handshake.outcome.is_some() {
@@ -358,7 +347,7 @@ impl Model {
 
     /// Whether the slot can be given back.
     fn is_over(&self, index: u32, now_ns: u64) -> bool {
-        let Some(Owner::Current(connection)) = self.owners.get(&index) else {
+        let Some(connection) = self.owners.current(index) else {
             return false;
         };
         let slot = &connection.slot;
@@ -382,7 +371,7 @@ impl Model {
 
     /// Gives a connection its service, and counts what waited for it.
     fn settle(&mut self, index: u32, hop: Hop, now_ns: u64) {
-        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
+        let Some(connection) = self.owners.current_mut(index) else {
             return;
         };
         let service = *connection.service.get_or_insert_with(|| {
@@ -406,19 +395,14 @@ impl Model {
 
     /// Counts a connection for good.
     fn fold(&mut self, index: u32, now_ns: u64) -> Option<ConnectionId> {
-        let Some(Owner::Current(connection)) = self.owners.get_mut(&index) else {
-            return None;
-        };
+        let connection = self.owners.current_mut(index)?;
         let id = connection.id;
         if connection.is_websocket() && connection.seen_ns.is_some() {
-            let hop = connection
-                .pid()
-                .map_or(Hop::Endpoint, |pid| self.roles.hop(pid));
+            let hop = self.roles.hop(connection);
             self.decide(index, now_ns);
             self.settle(index, hop, now_ns);
         }
-        let Some(Owner::Current(connection)) =
-            self.owners.insert(index, Owner::Released(id.generation))
+        let Owner::Current(connection) = self.owners.replace(index, Owner::Released(id.generation))
         else {
             return None;
         };

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::connection::Connection;
+use super::Model;
 use super::lifecycle::State;
 use super::snapshot::{ServiceSnapshot, Snapshot};
 use super::view::ConnectionView;
-use super::{Model, Owner};
 use crate::decode::{ConnectionId, Direction};
 
 /// A connection whose process is looked for.
@@ -24,7 +23,8 @@ impl Model {
     /// WebSockets whose process is not known. Each comes again until it is answered with
     /// [`Event::Process`], or until it has settled without.
     pub fn unidentified(&self) -> Vec<Unidentified> {
-        self.connections_in_slots()
+        self.owners
+            .connections()
             .filter(|connection| connection.process.is_none() && connection.is_websocket())
             .filter(|connection| connection.service.is_none() || connection.slot.pid != 0)
             .map(|connection| Unidentified {
@@ -51,7 +51,7 @@ impl Model {
         agent.events_lost = self.heads.lost() + self.overtaken;
         agent.series_overflow = self.services.overflow();
         agent.unsynced_bytes = self.unsynced_bytes;
-        for connection in self.connections_in_slots() {
+        for connection in self.owners.connections() {
             agent.slots_used += 1;
             for direction in Direction::ALL {
                 let passed = direction.of(&connection.slot);
@@ -75,16 +75,10 @@ impl Model {
 
     /// The WebSockets that are being opened or open.
     pub fn connections(&self, now_ns: u64) -> Vec<ConnectionView> {
-        self.connections_in_slots()
+        self.owners
+            .connections()
             .filter(|connection| connection.is_live())
             .map(|connection| connection.view(self.clock, now_ns))
             .collect()
-    }
-
-    fn connections_in_slots(&self) -> impl Iterator<Item = &Connection> {
-        self.owners.values().filter_map(|owner| match owner {
-            Owner::Current(connection) => Some(&**connection),
-            Owner::Released(_) => None,
-        })
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use wsmon_common::slot::{ROLE_CLIENT, Slot};
 
+use super::connection::Connection;
 use super::handshake::{Outcome, StatusLabel};
 use super::lifecycle::CodePolicy;
 use super::snapshot::{SERVICE_LINGER_NS, Totals};
@@ -271,12 +272,17 @@ impl Services {
 pub struct Roles(HashMap<u32, [Option<u64>; 2]>);
 
 impl Roles {
-    pub fn saw(&mut self, pid: u32, role: Role, now_ns: u64) {
-        self.0.entry(pid).or_default()[role as usize] = Some(now_ns);
+    pub fn saw(&mut self, connection: &Connection, now_ns: u64) {
+        if let Some(pid) = connection.pid()
+            && connection.is_websocket()
+        {
+            let role = Role::of(&connection.slot);
+            self.0.entry(pid).or_default()[role as usize] = Some(now_ns);
+        }
     }
 
-    pub fn hop(&self, pid: u32) -> Hop {
-        match self.0.get(&pid) {
+    pub fn hop(&self, connection: &Connection) -> Hop {
+        match connection.pid().and_then(|pid| self.0.get(&pid)) {
             Some([Some(_), Some(_)]) => Hop::Proxy,
             _ => Hop::Endpoint,
         }
@@ -295,7 +301,9 @@ impl Roles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::ConnectionId;
     use crate::model::handshake::HandshakeResult;
+    use wsmon_common::slot::{ROLE_SERVER, STATE_OPEN};
 
     fn labels(port: u16) -> ServiceLabels {
         let mut slot = Slot::EMPTY;
@@ -370,12 +378,21 @@ mod tests {
 
     #[test]
     fn a_process_with_both_roles_is_a_proxy() {
+        let id = ConnectionId {
+            slot: 0,
+            generation: 1,
+        };
+        let (mut front, mut back) = (Connection::new(id), Connection::new(id));
+        for (connection, role) in [(&mut front, ROLE_SERVER), (&mut back, ROLE_CLIENT)] {
+            connection.slot.state = STATE_OPEN;
+            (connection.slot.pid, connection.slot.role) = (1, role);
+        }
         let mut roles = Roles::default();
-        roles.saw(1, Role::Server, 0);
-        assert_eq!(roles.hop(1), Hop::Endpoint);
-        roles.saw(1, Role::Client, SERVICE_LINGER_NS - 1);
-        assert_eq!(roles.hop(1), Hop::Proxy);
+        roles.saw(&front, 0);
+        assert_eq!(roles.hop(&front), Hop::Endpoint);
+        roles.saw(&back, SERVICE_LINGER_NS - 1);
+        assert_eq!(roles.hop(&front), Hop::Proxy);
         roles.expire(SERVICE_LINGER_NS);
-        assert_eq!(roles.hop(1), Hop::Endpoint);
+        assert_eq!(roles.hop(&front), Hop::Endpoint);
     }
 }
