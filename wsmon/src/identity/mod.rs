@@ -1,5 +1,9 @@
 //! Who a connection belongs to on this host.
 
+mod cgroup;
+pub mod process;
+pub mod socket;
+
 /// The process behind a socket, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Process {
@@ -8,6 +12,20 @@ pub struct Process {
     pub name: String,
     /// Container id from the cgroup path.
     pub container: Option<String>,
+    /// Uid of the pod from the cgroup path.
     pub pod: Option<String>,
     pub namespace: Option<String>,
+    /// When the process started, in milliseconds since the epoch.
+    pub start_ms: Option<u64>,
+}
+
+impl Process {
+    /// A process that was gone before it could be read.
+    pub fn unknown(pid: Option<u32>) -> Self {
+        Self {
+            pid,
+            name: "unknown".to_owned(),
+            ..Self::default()
+        }
+    }
 }
