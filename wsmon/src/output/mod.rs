@@ -1,13 +1,42 @@
 //! How commands write to stdout.
 
+mod escape;
+pub mod human;
+pub mod table;
+
+pub use escape::{escape, escape_json};
+
 use std::{
     fmt,
-    io::{self, StdoutLock, Write},
+    io::{self, BufWriter, IsTerminal as _, StdoutLock, Write},
 };
 
-/// Locked stdout whose reader may go away: see [`is_closed`].
-pub fn stdout() -> Out {
-    Out(io::stdout().lock())
+use ratatui::crossterm::terminal;
+
+/// Stdout, locked and buffered (flush it), whose reader may go away: see [`is_closed`].
+pub fn stdout() -> BufWriter<Out> {
+    BufWriter::new(Out(io::stdout().lock()))
+}
+
+/// Whether a person looks at stdout.
+pub fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether stdout may be coloured: <https://no-color.org>.
+pub fn in_colour() -> bool {
+    on_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Columns of the terminal that stdout is, if it is one.
+pub fn width() -> Option<usize> {
+    if !on_terminal() {
+        return None;
+    }
+    terminal::size()
+        .ok()
+        .map(|(columns, _)| usize::from(columns))
+        .filter(|&columns| columns > 0)
 }
 
 /// Whether the reader of stdout went away (`wsmon ls | head`), which is no failure.
