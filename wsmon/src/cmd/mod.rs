@@ -1,8 +1,14 @@
 //! The commands. Data goes to stdout, logs to stderr; 0 is done, 1 failed, 2 wrong usage.
 
+mod api;
 mod args;
 mod demo;
+#[cfg(test)]
+mod example;
+mod ls;
 mod stop;
+mod top;
+mod trace;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -36,6 +42,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Trace(trace::Trace),
+    Ls(ls::Ls),
+    Top(top::Top),
     Demo(demo::Demo),
 }
 
@@ -49,6 +58,9 @@ impl Cli {
             .context("cannot start the async runtime")?;
         let result = runtime.block_on(async {
             match self.command {
+                Command::Trace(trace) => trace.run().await.map(|()| ExitCode::SUCCESS),
+                Command::Ls(ls) => ls.run().await.map(|()| ExitCode::SUCCESS),
+                Command::Top(top) => top.run().await.map(|()| ExitCode::SUCCESS),
                 Command::Demo(demo) => demo.run().await.map(|()| ExitCode::SUCCESS),
             }
         });

@@ -143,7 +143,9 @@ async fn end(part: Running) {
 }
 
 fn announce(port: u16) -> anyhow::Result<()> {
-    writeln!(output::stdout(), "{port}")?;
+    let mut out = output::stdout();
+    writeln!(out, "{port}")?;
+    out.flush()?;
     Ok(())
 }
 
