@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod example;
 mod ls;
@@ -46,6 +47,7 @@ enum Command {
     Ls(ls::Ls),
     Top(top::Top),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
 }
 
 impl Cli {
@@ -61,6 +63,7 @@ impl Cli {
                 Command::Trace(trace) => trace.run().await.map(|()| ExitCode::SUCCESS),
                 Command::Ls(ls) => ls.run().await.map(|()| ExitCode::SUCCESS),
                 Command::Top(top) => top.run().await.map(|()| ExitCode::SUCCESS),
+                Command::Doctor(doctor) => doctor.run(),
                 Command::Demo(demo) => demo.run().await.map(|()| ExitCode::SUCCESS),
             }
         });

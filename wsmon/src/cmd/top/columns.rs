@@ -66,14 +66,13 @@ impl Column {
     /// Width in columns; `None` takes what is left.
     pub fn width(self, terminal: usize) -> Option<usize> {
         Some(match self {
-            Role | Messages => 6,
+            Role | Messages | Age | Idle => 6,
             Process => 10,
             Pid => 7,
             Port => 5,
             Remote if terminal >= 100 => 21,
             Remote | Path => return None,
             State => 11,
-            Age | Idle => 6,
             Sent | Received => 8,
         })
     }
