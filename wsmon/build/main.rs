@@ -3,9 +3,15 @@
 
 mod toolchain;
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
+
+/// Where [`toolchain::cargo`] puts the object.
+const OBJECT: &str = "target/ebpf/bpfel-unknown-none/ebpf/wsmon-ebpf";
 
 fn main() -> anyhow::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?)
@@ -17,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     }
     println!("cargo::rerun-if-changed=build");
 
-    let missing = toolchain::missing(&root);
+    let missing = missing(&root);
     if !missing.is_empty() {
         println!(
             "cargo::error=run `cargo xtask setup` first: the kernel programs cannot be built without {}",
@@ -36,7 +42,20 @@ fn main() -> anyhow::Result<()> {
     }
     println!(
         "cargo::rustc-env=WSMON_EBPF_OBJECT={}",
-        toolchain::object(&root).display()
+        root.join(OBJECT).display()
     );
     Ok(())
+}
+
+/// The parts that `cargo xtask setup` installs and that are not there, in words.
+fn missing(root: &Path) -> Vec<String> {
+    let mut missing = Vec::new();
+    if !toolchain::has_std_source() {
+        missing.push("the standard library's source of the Rust toolchain in use".to_owned());
+    }
+    let linker = toolchain::bpf_linker(root);
+    if !linker.exists() {
+        missing.push(format!("bpf-linker ({})", linker.display()));
+    }
+    missing
 }

@@ -2,31 +2,10 @@
 //! wsmon's build script and xtask, so it uses nothing but std.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
-
-/// What setup installs: the newest that links with the LLVM that rustc 1.95 (LLVM 22) brings.
-#[allow(dead_code, reason = "only xtask installs")]
-pub const BPF_LINKER_VERSION: &str = "0.10.3";
-
-/// The parts that `cargo xtask setup` installs and that are not there, in words.
-pub fn missing(root: &Path) -> Vec<String> {
-    let mut missing = Vec::new();
-    match rustc_prints("sysroot") {
-        Some(sysroot) if std_source(Path::new(&sysroot)).exists() => {}
-        Some(sysroot) => missing.push(format!(
-            "the standard library's source ({})",
-            std_source(Path::new(&sysroot)).display()
-        )),
-        None => missing.push("a rustc that runs".to_owned()),
-    }
-    if !bpf_linker(root).exists() {
-        missing.push(format!("bpf-linker ({})", bpf_linker(root).display()));
-    }
-    missing
-}
 
 /// `cargo <subcommand>` for wsmon-ebpf and its target. `arch` is the machine whose kernel will run
 /// the programs, as Rust names it.
@@ -60,31 +39,43 @@ pub fn cargo(root: &Path, arch: &str, subcommand: &str) -> Command {
     cargo
 }
 
-/// Where `cargo build` puts the object.
-pub fn object(root: &Path) -> PathBuf {
-    target_dir(root).join(TARGET).join("ebpf/wsmon-ebpf")
+/// True if the toolchain in use has the standard library's source, of its own version.
+pub fn has_std_source() -> bool {
+    let Some(folder) = std_source_folder() else {
+        return false;
+    };
+    // Only sources that setup put there itself can be of another version: rustup's own ones go
+    // when the toolchain is updated.
+    let stale = fs::read_to_string(folder.join(VERSION_FILE))
+        .is_ok_and(|version| Some(version) != rustc(&["--version"]));
+    // The file by which cargo recognises the source.
+    folder.join("library/Cargo.lock").exists() && !stale
 }
 
-/// The file by which cargo recognises the standard library's source in a toolchain.
-pub fn std_source(sysroot: &Path) -> PathBuf {
-    sysroot.join("lib/rustlib/src/rust/library/Cargo.lock")
+/// Where cargo looks for the standard library's source.
+pub fn std_source_folder() -> Option<PathBuf> {
+    let sysroot = rustc(&["--print", "sysroot"])?;
+    Some(Path::new(&sysroot).join("lib/rustlib/src/rust"))
 }
+
+/// In the source's folder: what `rustc --version` said when setup put the source there.
+pub const VERSION_FILE: &str = "wsmon-setup-version";
 
 pub fn bpf_linker(root: &Path) -> PathBuf {
     root.join("target/tools/bin/bpf-linker")
 }
 
-/// `rustc --print <what>` of the toolchain in use.
-pub fn rustc_prints(what: &str) -> Option<String> {
+/// What the rustc in use answers, trimmed.
+pub fn rustc(args: &[&str]) -> Option<String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).args(["--print", what]).output().ok()?;
+    let output = Command::new(rustc).args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// A folder of its own: the outer cargo holds the lock on the usual one.
+/// Cargo's target folder for them, one of its own: the outer cargo holds the lock on the usual one.
 fn target_dir(root: &Path) -> PathBuf {
     root.join("target/ebpf")
 }

@@ -10,4 +10,6 @@ pub struct Process {
     pub container: Option<String>,
     pub pod: Option<String>,
     pub namespace: Option<String>,
+    /// When the process started, in milliseconds since the epoch.
+    pub start_ms: Option<u64>,
 }
