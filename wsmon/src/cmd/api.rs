@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Response, Url};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
-use wsmon::model::view::{ConnectionView, TraceRecord};
+use wsmon::model::{
+    filter::Filter,
+    view::{ConnectionView, TraceRecord},
+};
 
-use super::args::{AgentAddress, Filter};
+use super::args::AgentAddress;
 use crate::output::escape;
 
 /// A line of a trace is at most a few handshake heads long; more is not an agent speaking.
@@ -75,10 +78,7 @@ impl Agent {
 
     /// The open connections now.
     pub async fn connections(&self, filter: &Filter) -> Result<Vec<ConnectionView>, ApiError> {
-        let ask = self
-            .http
-            .get(self.url("/api/v1/connections"))
-            .query(&filter.query());
+        let ask = self.http.get(self.url("/api/v1/connections")).query(filter);
         let answer = self.send(ask.timeout(Duration::from_secs(10))).await?;
         let url = answer.url().clone();
         let body = answer.bytes().await.map_err(|source| ApiError::Answer {
@@ -91,11 +91,14 @@ impl Agent {
     /// What happens from now on, until it is dropped.
     pub async fn trace(
         &self,
-        query: &[(&'static str, String)],
+        filter: &Filter,
+        show_reasons: bool,
     ) -> Result<impl Stream<Item = Result<TraceRecord, ApiError>> + use<>, ApiError> {
-        let answer = self
-            .send(self.http.get(self.url("/api/v1/trace")).query(query))
-            .await?;
+        let mut ask = self.http.get(self.url("/api/v1/trace")).query(filter);
+        if show_reasons {
+            ask = ask.query(&[("show_reasons", true)]);
+        }
+        let answer = self.send(ask).await?;
         let url = answer.url().clone();
         let broken = url.clone();
         let chunks = answer
@@ -125,18 +128,24 @@ impl Agent {
         }
         let url = answer.url().clone();
         let body = answer.text().await.unwrap_or_default();
-        let message = body
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect::<String>();
+        let message = refusal(&body).chars().take(200).collect::<String>();
         Err(ApiError::Refused {
             url,
             status,
             message: escape(&message).into_owned(),
         })
+    }
+}
+
+/// What the agent says; what is not an agent's answer is shown by its first line.
+fn refusal(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_str::<Refusal>(body) {
+        Ok(refusal) => refusal.error,
+        Err(_) => body.lines().next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -221,6 +230,15 @@ mod tests {
         let error = agent.connections(&Filter::default()).await.unwrap_err();
         assert!(matches!(error, ApiError::NoAnswer { .. }));
         assert!(error.to_string().contains("sudo wsmon agent"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_agents_words() {
+        assert_eq!(
+            refusal(r#"{"error":"too many traces at once"}"#),
+            "too many traces at once"
+        );
+        assert_eq!(refusal("Not Found\n<html>"), "Not Found");
     }
 
     #[test]

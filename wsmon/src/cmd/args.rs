@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use wsmon::model::filter::{Filter, Remote};
 
 /// Where a running agent answers.
 #[derive(Clone, Debug, Args)]
@@ -18,37 +19,34 @@ pub struct AgentAddress {
 }
 
 /// Which connections.
-#[derive(Clone, Debug, Default, PartialEq, Args)]
-pub struct Filter {
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilterFlags {
     /// Only connections of this process.
     #[arg(long)]
-    pub pid: Option<u32>,
+    pid: Option<u32>,
 
     /// Only connections to servers on this TCP port.
     #[arg(long)]
-    pub port: Option<u16>,
+    port: Option<u16>,
 
-    /// Only peers whose address (and port) begins so: `10.0.`, `127.0.0.1:51234`.
+    /// Only peers at this address: `10.0.0.7`, `127.0.0.1:51234`, `10.0.0.0/8`.
     #[arg(long, value_name = "ADDRESS")]
-    pub remote: Option<String>,
+    remote: Option<Remote>,
 
-    /// Only requests whose path begins so.
-    #[arg(long, value_name = "PREFIX")]
-    pub path: Option<String>,
+    /// Only requests for this path; `*` stands for any characters.
+    #[arg(long, value_name = "PATTERN")]
+    path: Option<String>,
 }
 
-impl Filter {
-    /// As the agent's API takes it.
-    pub fn query(&self) -> Vec<(&'static str, String)> {
-        [
-            ("pid", self.pid.map(|pid| pid.to_string())),
-            ("port", self.port.map(|port| port.to_string())),
-            ("remote", self.remote.clone()),
-            ("path", self.path.clone()),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
-        .collect()
+impl FilterFlags {
+    pub fn filter(&self) -> Filter {
+        Filter {
+            pid: self.pid,
+            port: self.port,
+            remote: self.remote,
+            path: self.path.clone(),
+            ..Filter::default()
+        }
     }
 }
 
@@ -79,19 +77,5 @@ mod tests {
     fn a_period_is_neither_negative_nor_a_word() {
         assert!(period("-5s").is_err());
         assert!(period("soon").is_err());
-    }
-
-    #[test]
-    fn a_filter_asks_the_agent_only_for_what_was_given() {
-        let filter = Filter {
-            port: Some(80),
-            path: Some("/a".into()),
-            ..Filter::default()
-        };
-        assert_eq!(
-            filter.query(),
-            [("port", "80".into()), ("path", "/a".into())]
-        );
-        assert!(Filter::default().query().is_empty());
     }
 }

@@ -7,7 +7,7 @@ use wsmon::model::view::{ConnectionView, DirectionView};
 
 use super::{
     api::Agent,
-    args::{AgentAddress, Filter},
+    args::{AgentAddress, FilterFlags},
 };
 use crate::output::{
     self, escape, escape_json, human,
@@ -17,7 +17,7 @@ use crate::output::{
 const EXAMPLES: &str = "\
 Examples:
   wsmon ls
-  wsmon ls --port 8080 --path /chat
+  wsmon ls --port 8080 --path '/chat*'
   wsmon ls --output json | jq 'group_by(.process) | map({(.[0].process): length}) | add'
 ";
 
@@ -29,7 +29,7 @@ pub struct Ls {
     agent: AgentAddress,
 
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterFlags,
 
     /// How to write them.
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
@@ -45,7 +45,9 @@ enum Format {
 
 impl Ls {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut rows = Agent::at(&self.agent)?.connections(&self.filter).await?;
+        let mut rows = Agent::at(&self.agent)?
+            .connections(&self.filter.filter())
+            .await?;
         // Oldest first: rows keep their place from one call to the next.
         rows.sort_by(|a, b| a.opened_at.cmp(&b.opened_at).then_with(|| a.id.cmp(&b.id)));
         let mut out = output::stdout();

@@ -16,12 +16,12 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEventKind},
 };
 use tokio::{sync::mpsc, time::MissedTickBehavior};
-use wsmon::model::view::ConnectionView;
+use wsmon::model::{filter::Filter, view::ConnectionView};
 
 use self::state::{Action, State};
 use super::{
     api::{Agent, ApiError},
-    args::{AgentAddress, Filter},
+    args::{AgentAddress, FilterFlags},
     stop::Stop,
 };
 use crate::output::{self, table};
@@ -43,7 +43,7 @@ pub struct Top {
     agent: AgentAddress,
 
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterFlags,
 
     /// Print one table to stdout, rates measured over a second, and end.
     #[arg(long)]
@@ -58,7 +58,7 @@ impl Top {
         let agent = Agent::at(&self.agent)?;
         let mut state = State::new(self.agent.url);
         if self.once {
-            return once(&agent, &self.filter, &mut state).await;
+            return once(&agent, &self.filter.filter(), &mut state).await;
         }
         if !output::on_terminal() {
             bail!("stdout is not a terminal; `wsmon top --once` prints one table");
@@ -68,7 +68,7 @@ impl Top {
         // Also when `live` fails; a panic is seen to by the hook that `try_init` set.
         let restore = Restore;
         let result = tokio::select! {
-            result = live(terminal, agent, self.filter, state) => result,
+            result = live(terminal, agent, self.filter.filter(), state) => result,
             () = stop.requested() => Ok(()),
         };
         drop(restore);

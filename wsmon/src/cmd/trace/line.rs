@@ -87,14 +87,16 @@ impl Lines {
 
     fn what(&self, record: &TraceRecord) -> String {
         match &record.what {
-            Traced::Handshake { result, handshake } => self.handshake(result, handshake),
+            Traced::Handshake { result, handshake } => {
+                self.handshake(result, handshake, record.path.as_deref())
+            }
             frame @ Traced::Frame { .. } => self.frame(frame),
             end @ Traced::Close { .. } => self.end(end),
             Traced::Dropped { .. } => String::new(),
         }
     }
 
-    fn handshake(&self, result: &str, handshake: &HandshakeView) -> String {
+    fn handshake(&self, result: &str, handshake: &HandshakeView, path: Option<&str>) -> String {
         let colour = if result == "accepted" {
             Colour::Green
         } else {
@@ -103,12 +105,8 @@ impl Lines {
         let mut parts = vec![self.paint(colour, "handshake")];
         parts.extend(handshake.status.map(|status| status.to_string()));
         parts.push(escape(result).into_owned());
-        parts.extend(
-            handshake
-                .path
-                .as_deref()
-                .map(|path| escape(path).into_owned()),
-        );
+        let path = path.or(handshake.path.as_deref());
+        parts.extend(path.map(|path| escape(path).into_owned()));
         parts.extend(
             handshake
                 .duration_seconds

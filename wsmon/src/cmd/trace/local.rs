@@ -3,13 +3,11 @@
 use anyhow::bail;
 use futures_util::{Stream, stream};
 use tokio::sync::mpsc::Receiver;
-use wsmon::model::view::TraceRecord;
-
-use crate::cmd::args::Filter;
+use wsmon::model::{filter::Filter, view::TraceRecord};
 
 /// What matches, until the receiver is dropped.
 #[expect(clippy::unused_async, reason = "loading and attaching will be")]
-pub async fn trace(_filter: &Filter, _show_reasons: bool) -> anyhow::Result<Receiver<TraceRecord>> {
+pub async fn trace(_filter: Filter, _show_reasons: bool) -> anyhow::Result<Receiver<TraceRecord>> {
     bail!("tracing without an agent is not built in yet")
 }
 

@@ -25,7 +25,7 @@ use self::{
 };
 use super::{
     api::{Agent, ApiError},
-    args::{AgentAddress, Filter, period},
+    args::{AgentAddress, FilterFlags, period},
     stop::Stop,
 };
 use crate::output::{self, escape_json};
@@ -39,7 +39,7 @@ Examples:
   wsmon trace --pid 4711 --only handshake,end --for 10m
   wsmon trace --only ping,pong                   heartbeats and their round trips
   wsmon trace --code 1006 --count 20             the next twenty that break off
-  wsmon trace --path /chat --output json | jq .
+  wsmon trace --path '/chat*' --output json | jq .
 ";
 
 /// Stream what happens on WebSockets: handshakes, frames, pings, closes.
@@ -52,7 +52,7 @@ pub struct Trace {
     agent: AgentAddress,
 
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterFlags,
 
     #[command(flatten)]
     selection: Selection,
@@ -112,18 +112,19 @@ impl Trace {
 
     /// From the agent if one answers, else from this process.
     async fn records(&self) -> anyhow::Result<BoxStream<'static, anyhow::Result<TraceRecord>>> {
-        let mut query = self.filter.query();
-        if self.show_reasons {
-            query.push(("show_reasons", "true".into()));
-        }
-        match Agent::at(&self.agent)?.trace(&query).await {
+        let mut filter = self.filter.filter();
+        self.selection.narrow(&mut filter);
+        match Agent::at(&self.agent)?
+            .trace(&filter, self.show_reasons)
+            .await
+        {
             Ok(records) => {
                 let ended = stream::once(async { bail!("the agent ended the trace") });
                 Ok(records.map_err(anyhow::Error::from).chain(ended).boxed())
             }
             Err(nobody @ ApiError::NoAnswer { .. }) => {
                 tracing::debug!("{nobody}");
-                let records = local::trace(&self.filter, self.show_reasons)
+                let records = local::trace(filter, self.show_reasons)
                     .await
                     .map_err(|error| error.context(nobody.to_string()))?;
                 Ok(local::stream(records).map(Ok).boxed())

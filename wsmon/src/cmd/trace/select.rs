@@ -1,7 +1,10 @@
 //! `--only` and `--code`: which of the things that happen are shown.
 
 use clap::{Args, ValueEnum};
-use wsmon::model::view::Traced;
+use wsmon::model::{
+    filter::{self, Filter, Kinds},
+    view::Traced,
+};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct Selection {
@@ -38,7 +41,27 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// Narrows what the source sends to about that, so that nothing leaves the kernel for nothing.
+    pub fn narrow(&self, filter: &mut Filter) {
+        filter.code = self.code;
+        filter.only = Kinds(self.only.iter().map(|kind| kind.source_kind()).collect());
+    }
+}
+
 impl Kind {
+    /// The kind that has it, as the agent tells kinds apart.
+    fn source_kind(self) -> filter::Kind {
+        match self {
+            Self::Handshake => filter::Kind::Handshake,
+            Self::Frame => filter::Kind::Frame,
+            Self::Continuation | Self::Text | Self::Binary => filter::Kind::Data,
+            Self::Close => filter::Kind::Control,
+            Self::Ping | Self::Pong => filter::Kind::Ping,
+            Self::End => filter::Kind::Close,
+        }
+    }
+
     fn is(self, what: &Traced) -> bool {
         match (self, what) {
             (Self::Handshake, Traced::Handshake { .. })
@@ -63,7 +86,7 @@ fn code_of(what: &Traced) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::example::{end, frame};
+    use crate::cmd::example::{self, end, frame};
 
     fn only(kinds: &[Kind]) -> Selection {
         Selection {
@@ -79,6 +102,26 @@ mod tests {
         assert!(!only(&[Kind::Close]).wants(&end(1000)));
         assert!(only(&[Kind::End]).wants(&end(1000)));
         assert!(!only(&[Kind::End]).wants(&close));
+    }
+
+    #[test]
+    fn what_is_wanted_is_among_what_the_source_sends() {
+        for &kind in Kind::value_variants() {
+            let mut filter = Filter::default();
+            only(&[kind]).narrow(&mut filter);
+            let name = kind.to_possible_value().unwrap();
+            let what = match kind {
+                Kind::Handshake => Traced::Handshake {
+                    result: "accepted".into(),
+                    handshake: example::connection("1").handshake,
+                },
+                Kind::End => end(1000),
+                Kind::Frame => frame("sent", "text", 1),
+                _ => frame("sent", name.get_name(), 1),
+            };
+            assert!(only(&[kind]).wants(&what), "{kind:?}");
+            assert!(filter.matches_record(&example::record(what)), "{kind:?}");
+        }
     }
 
     #[test]
