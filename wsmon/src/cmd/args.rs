@@ -62,9 +62,40 @@ pub fn period(text: &str) -> Result<Duration, String> {
         })
 }
 
+/// A size as people write it: `4194304`, `512KiB`, `4MiB`, `1GiB`.
+pub fn bytes(text: &str) -> Result<u32, String> {
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = match text[digits.len()..].trim() {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        other => {
+            return Err(format!(
+                "`{other}` is not a unit; there are KiB, MiB and GiB"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "not a whole number".to_owned())?;
+    number
+        .checked_mul(1 << unit)
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or_else(|| "more than 4 GiB".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_in_bytes_or_in_powers_of_1024() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("4MiB"), Ok(4 << 20));
+        assert_eq!(bytes("64 KiB"), Ok(64 << 10));
+        assert!(bytes("4MB").is_err() && bytes("4GiB").is_err() && bytes("-1").is_err());
+    }
 
     #[test]
     fn a_period_is_written_with_or_without_units() {

@@ -1,5 +1,6 @@
 //! The commands. Data goes to stdout, logs to stderr; 0 is done, 1 failed, 2 wrong usage.
 
+mod agent;
 mod api;
 mod args;
 mod demo;
@@ -19,7 +20,14 @@ use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
 Examples:
+  sudo wsmon agent                    watch this host; metrics at http://127.0.0.1:9790/metrics
+  wsmon top                           the connections, live
+  wsmon trace --port 8080             handshakes, frames and closes as they happen
+  wsmon ls --output json              the open connections, for a script
+  sudo wsmon doctor                   what this kernel grants, and what is missing
   wsmon demo                          something to look at on an idle machine
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Data go to stdout, logs to stderr.
 ";
 
 /// Watches every WebSocket on this host from the kernel, without touching servers or clients.
@@ -43,11 +51,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::Agent),
     Trace(trace::Trace),
     Ls(ls::Ls),
     Top(top::Top),
-    Demo(demo::Demo),
     Doctor(doctor::Doctor),
+    Demo(demo::Demo),
 }
 
 impl Cli {
@@ -60,12 +69,14 @@ impl Cli {
             .context("cannot start the async runtime")?;
         let result = runtime.block_on(async {
             match self.command {
-                Command::Trace(trace) => trace.run().await.map(|()| ExitCode::SUCCESS),
-                Command::Ls(ls) => ls.run().await.map(|()| ExitCode::SUCCESS),
-                Command::Top(top) => top.run().await.map(|()| ExitCode::SUCCESS),
-                Command::Doctor(doctor) => doctor.run(),
-                Command::Demo(demo) => demo.run().await.map(|()| ExitCode::SUCCESS),
+                Command::Agent(agent) => agent.run().await?,
+                Command::Trace(trace) => trace.run().await?,
+                Command::Ls(ls) => ls.run().await?,
+                Command::Top(top) => top.run().await?,
+                Command::Doctor(doctor) => return doctor.run(),
+                Command::Demo(demo) => demo.run().await?,
             }
+            Ok(ExitCode::SUCCESS)
         });
         // A task that still blocks, on a name look-up say, must not hold the exit up.
         runtime.shutdown_background();
@@ -85,4 +96,27 @@ fn start_logs(level: Option<&str>) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}", command.get_name());
+        }
+    }
 }
