@@ -1,12 +1,13 @@
 //! `wsmon demo`: a chat server and a dozen clients, some of them ill-behaved, on loopback.
 //!
-//! Server and clients are processes of their own, this program started again, so that there are
-//! two PIDs and both roles to see.
+//! Server and clients are processes of their own, this program started again under other names, so
+//! that there are two services and both roles to see.
 
 mod clients;
+mod names;
 mod server;
 
-use std::{io::Write as _, process::Stdio, time::Duration};
+use std::{io::Write as _, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -15,6 +16,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
+use self::names::Names;
 use super::{args::period, stop::Stop};
 use crate::output;
 
@@ -76,9 +78,11 @@ impl Demo {
 /// Starts both parts, says what they do, and ends them again.
 async fn conduct(port: u16, duration: Option<Duration>) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let mut server = start("server", port)?;
+    // Lives until both have ended: the folder that the programs are in.
+    let names = Names::new();
+    let mut server = start(&names, "server", port)?;
     let bound = announced_port(&mut server.child).await?;
-    let mut clients = start("clients", bound)?;
+    let mut clients = start(&names, "clients", bound)?;
     introduce(port, bound, &server.child, &clients.child)?;
 
     let over = async {
@@ -115,15 +119,24 @@ struct Running {
     stdin: Option<ChildStdin>,
 }
 
-fn start(part: &str, port: u16) -> anyhow::Result<Running> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut child = Command::new(program)
-        .args(["demo", part, "--port", &port.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start the demo's {part}"))?;
+fn start(names: &Names, part: &str, port: u16) -> anyhow::Result<Running> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let spawn = |program: &Path| {
+        Command::new(program)
+            .args(["demo", part, "--port", &port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+    };
+    // A temporary folder may be mounted noexec; the demo works under its own name too.
+    let named = names
+        .program(&own, part)
+        .and_then(|program| spawn(&program).ok());
+    let mut child = match named {
+        Some(child) => child,
+        None => spawn(&own).with_context(|| format!("cannot start the demo's {part}"))?,
+    };
     let stdin = child.stdin.take();
     Ok(Running { child, stdin })
 }
