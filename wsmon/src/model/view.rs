@@ -1,7 +1,7 @@
 //! What people read: rows of `wsmon ls`, the JSON API and `wsmon trace`. Serialised names are a
 //! contract. Times are RFC 3339 in UTC or seconds; sizes are bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One open WebSocket, seen from this host's socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,8 @@ pub struct ConnectionView {
 pub struct HandshakeView {
     pub status: Option<u16>,
     pub duration_seconds: Option<f64>,
-    /// Path of the request, its query removed.
+    /// Path of the request, its query removed. In a record it is the record's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     pub host: Option<String>,
     pub user_agent: Option<String>,
@@ -103,7 +104,7 @@ pub enum Traced {
     Handshake {
         /// `result` of `wsmon_handshakes_total`.
         result: String,
-        #[serde(flatten)]
+        #[serde(flatten, serialize_with = "without_path")]
         handshake: HandshakeView,
     },
     Frame {
@@ -145,4 +146,48 @@ pub enum Traced {
     },
     /// Lines that were left out: over `--max-rate`, or lost between kernel and user space.
     Dropped { lines: u64 },
+}
+
+/// [`TraceRecord`] has the path itself, and a key that comes twice cannot be read back.
+fn without_path<S: Serializer>(
+    handshake: &HandshakeView,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let handshake = HandshakeView {
+        path: None,
+        ..handshake.clone()
+    };
+    handshake.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_handshake_has_its_path_once_and_reads_back() {
+        let record = TraceRecord {
+            time: String::new(),
+            connection: "1".into(),
+            role: "server".into(),
+            process: "node".into(),
+            pid: None,
+            local: String::new(),
+            remote: String::new(),
+            port: 80,
+            path: Some("/chat".into()),
+            what: Traced::Handshake {
+                result: "accepted".into(),
+                handshake: HandshakeView {
+                    status: Some(101),
+                    path: Some("/chat".into()),
+                    ..HandshakeView::default()
+                },
+            },
+        };
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(json.matches("\"path\"").count(), 1, "{json}");
+        let read: TraceRecord = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.path.as_deref(), Some("/chat"));
+    }
 }
