@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod bpf;
+pub mod forge;
 pub mod ledger;
 pub mod metrics;
 pub mod namespace;

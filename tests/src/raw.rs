@@ -12,8 +12,10 @@ use std::{
 };
 
 use crate::{
+    agent::Service,
     ledger::Ledger,
     port,
+    process::own_name,
     wire::{Connection, Role, Wire},
     within,
 };
@@ -312,6 +314,30 @@ impl Pair {
             .with("handshakes.accepted.101", 1)
     }
 
+    /// What wsmon is to say of both ends, which this process holds; `ends` is how the connection
+    /// ended for the client and for the server, like `1000.close_frame.local`.
+    pub fn services(&self, ends: Option<(&str, &str)>) -> Vec<Service> {
+        let name = own_name();
+        let (mut client, mut server) = (self.client_ledger(), self.server_ledger());
+        if let Some((client_end, server_end)) = ends {
+            client.add(&format!("closed.{client_end}"), 1);
+            server.add(&format!("closed.{server_end}"), 1);
+        }
+        vec![
+            Service::client(&name, self.port, client),
+            Service::server(&name, self.port, server),
+        ]
+    }
+
+    /// As [`Pair::services`], with one more count at both ends.
+    pub fn services_with(&self, key: &str) -> Vec<Service> {
+        let mut services = self.services(None);
+        for service in &mut services {
+            service.expected.add(key, 1);
+        }
+        services
+    }
+
     pub fn end(&mut self, side: Side) -> &mut End {
         match side {
             Side::Client => &mut self.client,
@@ -321,6 +347,23 @@ impl Pair {
 }
 
 impl End {
+    /// Bytes that were read here so far.
+    pub fn arrived(&self) -> Arc<AtomicU64> {
+        self.read.clone()
+    }
+
+    /// Waits until the other end's FIN or RST has come.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub fn await_end(&self) {
+        within(Duration::from_secs(10), || match &self.reader {
+            Some(reader) if !reader.is_finished() => Err("the other end is still there".to_owned()),
+            _ => Ok(()),
+        });
+    }
+
     fn new(stream: TcpStream) -> Self {
         let read = Arc::new(AtomicU64::new(0));
         let (mut source, counter) = (stream.try_clone().expect("an open socket"), read.clone());
