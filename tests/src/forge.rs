@@ -36,7 +36,11 @@ pub fn next_sequence(stream: &TcpStream) -> io::Result<u32> {
     };
     let error = io::Error::last_os_error();
     set(stream, libc::TCP_REPAIR, REPAIR_OFF)?;
-    if result == 0 { Ok(sequence) } else { Err(error) }
+    if result == 0 {
+        Ok(sequence)
+    } else {
+        Err(error)
+    }
 }
 
 /// Puts a segment on the wire as if `stream` had sent it. Needs CAP_NET_RAW, and IPv4.
@@ -73,7 +77,11 @@ pub fn send(stream: &TcpStream, segment: &Segment) -> io::Result<()> {
 
     // SAFETY: constant arguments; the descriptor is checked before it is owned.
     let raw = unsafe {
-        match libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) {
+        match libc::socket(
+            libc::AF_INET,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::IPPROTO_RAW,
+        ) {
             -1 => return Err(io::Error::last_os_error()),
             descriptor => OwnedFd::from_raw_fd(descriptor),
         }
@@ -81,7 +89,9 @@ pub fn send(stream: &TcpStream, segment: &Segment) -> io::Result<()> {
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: 0,
-        sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*to.ip()).to_be(),
+        },
         sin_zero: [0; 8],
     };
     // SAFETY: buffer and address are as long as said.
@@ -95,7 +105,11 @@ pub fn send(stream: &TcpStream, segment: &Segment) -> io::Result<()> {
             size_of_val(&address) as libc::socklen_t,
         )
     };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// The checksum of RFC 9293, section 3.1.
@@ -107,7 +121,10 @@ fn checksum(from: Ipv4Addr, to: Ipv4Addr, length: u16, tcp: &[u8]) -> u16 {
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(tcp);
     let words = bytes.chunks(2).map(|pair| {
-        u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
+        u64::from(u16::from_be_bytes([
+            pair[0],
+            pair.get(1).copied().unwrap_or(0),
+        ]))
     });
     let mut sum: u64 = words.sum();
     while sum >> 16 != 0 {
@@ -127,5 +144,9 @@ fn set(stream: &TcpStream, option: libc::c_int, value: libc::c_int) -> io::Resul
             size_of_val(&value) as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

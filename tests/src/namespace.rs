@@ -80,6 +80,8 @@ impl Host {
             self.name, self.address
         ))?;
         ip(&format!("-n {} link set veth0 up", self.name))?;
+        // A packet a segment: more of them to lose.
+        ip(&format!("-n {} link set veth0 gso_max_segs 1", self.name))?;
         ip(&format!("-n {} link set lo up", self.name))
     }
 

@@ -56,11 +56,20 @@ fn violations(side: Side) -> Vec<(&'static str, Vec<u8>)> {
         ("reserved_opcode", side.frame(FIN | 3, b"three")),
         ("reserved_opcode", side.frame(FIN | 15, b"")),
         ("reserved_bits", side.frame(FIN | RSV2 | TEXT, b"rsv2")),
-        ("reserved_bits", side.frame(FIN | RSV1 | TEXT, b"rsv1 without an extension")),
-        ("masking", frame(FIN | TEXT, !masked, b"the other way round")),
+        (
+            "reserved_bits",
+            side.frame(FIN | RSV1 | TEXT, b"rsv1 without an extension"),
+        ),
+        (
+            "masking",
+            frame(FIN | TEXT, !masked, b"the other way round"),
+        ),
         ("control_too_long", side.frame(FIN | PING, &[b'p'; 126])),
         ("control_fragmented", side.frame(PING, b"more to come")),
-        ("unexpected_continuation", side.frame(FIN | CONTINUATION, b"of what?")),
+        (
+            "unexpected_continuation",
+            side.frame(FIN | CONTINUATION, b"of what?"),
+        ),
         (
             "interleaved_message",
             [side.frame(TEXT, b"one"), side.frame(FIN | BINARY, b"two")].concat(),
@@ -71,24 +80,37 @@ fn violations(side: Side) -> Vec<(&'static str, Vec<u8>)> {
         ("close_code", side.close(999, "")),
         ("close_code", side.close(1005, "not on the wire")),
         ("close_code", side.close(1006, "nor this")),
-        ("misplaced_rsv1", side.frame(FIN | RSV1 | PING, b"compressed?")),
+        (
+            "misplaced_rsv1",
+            side.frame(FIN | RSV1 | PING, b"compressed?"),
+        ),
         (
             "after_close",
-            [side.close(1000, ""), side.frame(FIN | TEXT, b"one more thing")].concat(),
+            [
+                side.close(1000, ""),
+                side.frame(FIN | TEXT, b"one more thing"),
+            ]
+            .concat(),
         ),
     ]
 }
 
 #[test]
 fn each_protocol_error_is_counted_by_its_kind() {
-    let Some(agent) = agent::shared("each_protocol_error_is_counted_by_its_kind") else { return };
+    let Some(agent) = agent::shared("each_protocol_error_is_counted_by_its_kind") else {
+        return;
+    };
     let bystander = Bystander::open();
     for side in Side::BOTH {
         for (kind, bytes) in violations(side) {
             let mut pair = Pair::open();
             pair.write(side, &bytes);
             // What comes behind it in the other direction is as good as ever.
-            let other = if side == Side::Client { Side::Server } else { Side::Client };
+            let other = if side == Side::Client {
+                Side::Server
+            } else {
+                Side::Client
+            };
             pair.write(other, &other.frame(FIN | TEXT, b"what was that?"));
             pair.settle();
             let mut services = pair.services_with(&format!("errors.{kind}"));
@@ -104,14 +126,20 @@ fn each_protocol_error_is_counted_by_its_kind() {
 
 #[test]
 fn a_length_with_the_top_bit_set() {
-    let Some(agent) = agent::shared("a_length_with_the_top_bit_set") else { return };
+    let Some(agent) = agent::shared("a_length_with_the_top_bit_set") else {
+        return;
+    };
     let bystander = Bystander::open();
     for side in Side::BOTH {
         let mut pair = Pair::open();
         pair.write(side, &side.frame(FIN | TEXT, b"before"));
         let services = pair.services_with("errors.length_top_bit");
         // The boundary is lost with it: it is no frame, and neither is what follows.
-        let lost = [header(FIN | BINARY, side == Side::Client, 1 << 63), vec![0xff; 50]].concat();
+        let lost = [
+            header(FIN | BINARY, side == Side::Client, 1 << 63),
+            vec![0xff; 50],
+        ]
+        .concat();
         (&pair.end(side).stream).write_all(&lost).unwrap();
         agent.check(&format!("by the {side:?}"), &services);
         if !agent.is_absent() {
@@ -127,7 +155,9 @@ fn a_length_with_the_top_bit_set() {
 
 #[test]
 fn garbage_after_the_101() {
-    let Some(agent) = agent::shared("garbage_after_the_101") else { return };
+    let Some(agent) = agent::shared("garbage_after_the_101") else {
+        return;
+    };
     let bystander = Bystander::open();
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut noise = || {
@@ -156,12 +186,16 @@ fn garbage_after_the_101() {
             for row in agent.connections(port) {
                 for way in ["sent", "received"] {
                     let of = |name: &str| row[way][name].as_u64().expect("a count");
-                    assert!(of("payload_bytes") + of("unsynced_bytes") <= of("wire_bytes"), "{row}");
+                    assert!(
+                        of("payload_bytes") + of("unsynced_bytes") <= of("wire_bytes"),
+                        "{row}"
+                    );
                 }
             }
-            let errors = agent
-                .metrics()
-                .sum("wsmon_protocol_errors_total", &[("port", &port.to_string())]);
+            let errors = agent.metrics().sum(
+                "wsmon_protocol_errors_total",
+                &[("port", &port.to_string())],
+            );
             assert!(errors >= 1.0, "garbage is a protocol error");
         }
     }
@@ -171,7 +205,9 @@ fn garbage_after_the_101() {
 #[test]
 fn segments_that_tcp_does_not_take() {
     let name = "segments_that_tcp_does_not_take";
-    let Some(agent) = agent::shared(name) else { return };
+    let Some(agent) = agent::shared(name) else {
+        return;
+    };
     let bystander = Bystander::open();
     let mut pair = Pair::open();
     for side in Side::BOTH {
@@ -179,11 +215,18 @@ fn segments_that_tcp_does_not_take() {
     }
     pair.settle();
     for side in Side::BOTH {
-        let other = if side == Side::Client { Side::Server } else { Side::Client };
+        let other = if side == Side::Client {
+            Side::Server
+        } else {
+            Side::Client
+        };
         let payload = side.frame(FIN | BINARY, b"forged").repeat(10);
-        for (distance, checksum_is_right) in
-            [(900_000_000, true), (-900_000_000, true), (0, false), (2000, false)]
-        {
+        for (distance, checksum_is_right) in [
+            (900_000_000, true),
+            (-900_000_000, true),
+            (0, false),
+            (2000, false),
+        ] {
             let sequences = (
                 forge::next_sequence(&pair.end(side).stream),
                 forge::next_sequence(&pair.end(other).stream),
@@ -216,7 +259,9 @@ fn segments_that_tcp_does_not_take() {
 
 #[test]
 fn a_request_head_that_never_ends() {
-    let Some(agent) = agent::shared("a_request_head_that_never_ends") else { return };
+    let Some(agent) = agent::shared("a_request_head_that_never_ends") else {
+        return;
+    };
     let bystander = Bystander::open();
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
@@ -231,9 +276,14 @@ fn a_request_head_that_never_ends() {
     let port = listener.local_addr().unwrap().port();
     if !agent.is_absent() {
         let labels = [("port", port.to_string())];
-        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let labels = labels
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
         let accepted = [labels[0], ("result", "accepted")];
-        assert_eq!(agent.metrics().sum("wsmon_handshakes_total", &accepted), 0.0);
+        assert_eq!(
+            agent.metrics().sum("wsmon_handshakes_total", &accepted),
+            0.0
+        );
         assert_eq!(agent.metrics().sum("wsmon_frames_total", &labels), 0.0);
     }
     bystander.check(agent);
@@ -241,16 +291,25 @@ fn a_request_head_that_never_ends() {
 
 #[test]
 fn sixty_four_kilobytes_of_request_head() {
-    let Some(agent) = agent::shared("sixty_four_kilobytes_of_request_head") else { return };
+    let Some(agent) = agent::shared("sixty_four_kilobytes_of_request_head") else {
+        return;
+    };
     let bystander = Bystander::open();
     for first in [true, false] {
         let listener = listen();
         let client = connect(listener.local_addr().unwrap());
         let server = accept(&listener);
         let mut head = String::from_utf8(request("/large-head")).unwrap();
-        let filler: String = (0..64).map(|n| format!("X-Filler-{n}: {}\r\n", "f".repeat(1024))).collect();
+        let filler: String = (0..64)
+            .map(|n| format!("X-Filler-{n}: {}\r\n", "f".repeat(1024)))
+            .collect();
         // Before or behind the lines that matter.
-        let at = if first { head.find("Host:") } else { head.rfind("\r\n") }.unwrap();
+        let at = if first {
+            head.find("Host:")
+        } else {
+            head.rfind("\r\n")
+        }
+        .unwrap();
         head.insert_str(at, &filler);
         pass(&client, &server, head.as_bytes());
         pass(&server, &client, &response());
@@ -267,7 +326,9 @@ fn sixty_four_kilobytes_of_request_head() {
             expected: Ledger::new(),
         };
         if let Some(difference) = agent.differs(&pair.services(None))
-            && agent.differs(&[nothing("client"), nothing("server")]).is_some()
+            && agent
+                .differs(&[nothing("client"), nothing("server")])
+                .is_some()
         {
             panic!("half-tracked, filler first: {first}\n{difference}");
         }

@@ -25,8 +25,7 @@ use wsmon_e2e::{
 };
 
 /// How a connection that the client closes with 1000 ends for either end.
-const CLOSED: Option<(&str, &str)> =
-    Some(("1000.close_frame.local", "1000.close_frame.remote"));
+const CLOSED: Option<(&str, &str)> = Some(("1000.close_frame.local", "1000.close_frame.remote"));
 
 /// A little of everything, as `side` sends it.
 fn assorted(side: Side) -> Vec<u8> {
@@ -58,7 +57,9 @@ fn end_and_check(agent: &Agent, mut pair: Pair) {
 
 #[test]
 fn every_byte_in_a_segment_of_its_own() {
-    let Some(agent) = agent::shared("every_byte_in_a_segment_of_its_own") else { return };
+    let Some(agent) = agent::shared("every_byte_in_a_segment_of_its_own") else {
+        return;
+    };
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
@@ -76,7 +77,9 @@ fn every_byte_in_a_segment_of_its_own() {
 
 #[test]
 fn heads_split_over_packets() {
-    let Some(agent) = agent::shared("heads_split_over_packets") else { return };
+    let Some(agent) = agent::shared("heads_split_over_packets") else {
+        return;
+    };
     for piece in [2, 7, 64, 100] {
         let listener = listen();
         let client = connect(listener.local_addr().unwrap());
@@ -91,7 +94,9 @@ fn heads_split_over_packets() {
 
 #[test]
 fn frames_in_the_packet_that_carries_the_101() {
-    let Some(agent) = agent::shared("frames_in_the_packet_that_carries_the_101") else { return };
+    let Some(agent) = agent::shared("frames_in_the_packet_that_carries_the_101") else {
+        return;
+    };
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
@@ -107,7 +112,9 @@ fn frames_in_the_packet_that_carries_the_101() {
 #[test]
 fn the_101_ends_in_the_packet_that_begins_the_first_frame() {
     let name = "the_101_ends_in_the_packet_that_begins_the_first_frame";
-    let Some(agent) = agent::shared(name) else { return };
+    let Some(agent) = agent::shared(name) else {
+        return;
+    };
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
@@ -126,7 +133,9 @@ fn the_101_ends_in_the_packet_that_begins_the_first_frame() {
 
 #[test]
 fn thousands_of_frames_in_one_write() {
-    let Some(agent) = agent::shared("thousands_of_frames_in_one_write") else { return };
+    let Some(agent) = agent::shared("thousands_of_frames_in_one_write") else {
+        return;
+    };
     let mut pair = Pair::open();
     for count in [2, 64, 300, 8000] {
         for side in Side::BOTH {
@@ -136,7 +145,10 @@ fn thousands_of_frames_in_one_write() {
                 pair.settle();
             }
         }
-        agent.check(&format!("{count} frames in one write"), &pair.services(None));
+        agent.check(
+            &format!("{count} frames in one write"),
+            &pair.services(None),
+        );
     }
     end_and_check(agent, pair);
 }
@@ -144,7 +156,9 @@ fn thousands_of_frames_in_one_write() {
 #[test]
 fn a_request_that_arrives_on_the_listening_socket() {
     let name = "a_request_that_arrives_on_the_listening_socket";
-    let Some(agent) = agent::shared(name) else { return };
+    let Some(agent) = agent::shared(name) else {
+        return;
+    };
     let listener = listen();
     set_tcp(&listener, libc::TCP_DEFER_ACCEPT, 10);
     let mut expected = (Ledger::new(), Ledger::new());
@@ -157,8 +171,12 @@ fn a_request_that_arrives_on_the_listening_socket() {
         let mut pair = Pair::upgraded(client, server);
         assorted_both_ways(&mut pair);
         pair.close(Side::Server, 1001);
-        expected.0 += &pair.client_ledger().with("closed.1001.close_frame.remote", 1);
-        expected.1 += &pair.server_ledger().with("closed.1001.close_frame.local", 1);
+        expected.0 += &pair
+            .client_ledger()
+            .with("closed.1001.close_frame.remote", 1);
+        expected.1 += &pair
+            .server_ledger()
+            .with("closed.1001.close_frame.local", 1);
     }
     let port = listener.local_addr().unwrap().port();
     let services = [
@@ -170,13 +188,18 @@ fn a_request_that_arrives_on_the_listening_socket() {
 
 #[test]
 fn a_proxy_protocol_prefix() {
-    let Some(agent) = agent::shared("a_proxy_protocol_prefix") else { return };
+    let Some(agent) = agent::shared("a_proxy_protocol_prefix") else {
+        return;
+    };
     let version_2 = {
         let mut prefix = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
         prefix.extend_from_slice(&[192, 0, 2, 7, 192, 0, 2, 8, 0xc3, 0x50, 0x00, 0x50]);
         prefix
     };
-    for prefix in [b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 80\r\n".to_vec(), version_2] {
+    for prefix in [
+        b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 80\r\n".to_vec(),
+        version_2,
+    ] {
         for apart in [false, true] {
             let listener = listen();
             let client = connect(listener.local_addr().unwrap());
@@ -185,7 +208,11 @@ fn a_proxy_protocol_prefix() {
                 pass(&client, &server, &prefix);
                 pass(&client, &server, &request("/proxied"));
             } else {
-                pass(&client, &server, &[prefix.clone(), request("/proxied")].concat());
+                pass(
+                    &client,
+                    &server,
+                    &[prefix.clone(), request("/proxied")].concat(),
+                );
             }
             pass(&server, &client, &response());
             let mut pair = Pair::upgraded(client, server);
@@ -197,7 +224,9 @@ fn a_proxy_protocol_prefix() {
 
 #[test]
 fn ipv6_and_ipv4_mapped_addresses() {
-    let Some(agent) = agent::shared("ipv6_and_ipv4_mapped_addresses") else { return };
+    let Some(agent) = agent::shared("ipv6_and_ipv4_mapped_addresses") else {
+        return;
+    };
     for mapped in [false, true] {
         let port = port::free();
         let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) else {
@@ -221,7 +250,9 @@ fn ipv6_and_ipv4_mapped_addresses() {
 #[test]
 fn an_upgrade_on_a_connection_that_served_plain_http_before() {
     let name = "an_upgrade_on_a_connection_that_served_plain_http_before";
-    let Some(agent) = agent::shared(name) else { return };
+    let Some(agent) = agent::shared(name) else {
+        return;
+    };
     for kind in [Kind::Node, Kind::Aiohttp, Kind::Nginx] {
         if kind.missing().is_some() {
             continue;
@@ -229,14 +260,26 @@ fn an_upgrade_on_a_connection_that_served_plain_http_before() {
         let mut server = Server::start(kind);
         let mut client = connect((Ipv4Addr::LOCALHOST, server.port).into());
         for _ in 0..3 {
-            client.write_all(b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            client
+                .write_all(b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap();
             let head = read_head(&client);
             assert!(head.starts_with("HTTP/1.1 200"), "{head}");
             let length = head
                 .lines()
-                .filter_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+                .filter_map(|line| {
+                    line.to_lowercase()
+                        .strip_prefix("content-length: ")?
+                        .parse()
+                        .ok()
+                })
                 .next();
-            let body = length.unwrap_or(0) + if head.contains("chunked") { 6 + 3 + 2 + 5 } else { 0 };
+            let body = length.unwrap_or(0)
+                + if head.contains("chunked") {
+                    6 + 3 + 2 + 5
+                } else {
+                    0
+                };
             client.read_exact(&mut vec![0; body]).unwrap();
         }
         client.write_all(&request("/after-plain")).unwrap();
@@ -246,7 +289,9 @@ fn an_upgrade_on_a_connection_that_served_plain_http_before() {
         client.read_exact(&mut vec![0; hello.len() - 4]).unwrap();
         let (process, truth) = (server.process.name(), server.ledger());
         let passed = |ledger: &Ledger| {
-            ledger.only(&["sent.", "received."]).with("handshakes.accepted.101", 1)
+            ledger
+                .only(&["sent.", "received."])
+                .with("handshakes.accepted.101", 1)
         };
         let services = [
             Service::server(process, server.port, passed(&truth)),
@@ -258,7 +303,9 @@ fn an_upgrade_on_a_connection_that_served_plain_http_before() {
 
 #[test]
 fn a_header_cut_anywhere() {
-    let Some(agent) = agent::shared("a_header_cut_anywhere") else { return };
+    let Some(agent) = agent::shared("a_header_cut_anywhere") else {
+        return;
+    };
     let mut pair = Pair::open();
     for side in Side::BOTH {
         for length in [1, 126, 65_536] {
@@ -286,7 +333,9 @@ fn a_header_cut_anywhere() {
 
 #[test]
 fn header_names_and_values_in_any_case() {
-    let Some(agent) = agent::shared("header_names_and_values_in_any_case") else { return };
+    let Some(agent) = agent::shared("header_names_and_values_in_any_case") else {
+        return;
+    };
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
@@ -304,7 +353,9 @@ fn header_names_and_values_in_any_case() {
 
 #[test]
 fn a_frame_of_nearly_2_to_the_63_bytes() {
-    let Some(agent) = agent::shared("a_frame_of_nearly_2_to_the_63_bytes") else { return };
+    let Some(agent) = agent::shared("a_frame_of_nearly_2_to_the_63_bytes") else {
+        return;
+    };
     let mut pair = Pair::open();
     let bytes = [header(FIN | BINARY, true, u64::MAX >> 1), vec![0; 1000]].concat();
     pair.write(Side::Client, &bytes);
@@ -314,24 +365,31 @@ fn a_frame_of_nearly_2_to_the_63_bytes() {
     pair.hang_up(Side::Server);
     // What was declared did not pass.
     let passed = Ledger::new().with("frames.binary", 1).with("payload", 1000);
-    let services = [("client", "sent", "local"), ("server", "received", "remote")].map(
-        |(role, direction, initiator)| Service {
-            role,
-            process: own_name(),
-            port: pair.port,
-            expected: Ledger::new()
-                .with(&format!("{direction}.frames.binary"), passed.get("frames.binary"))
-                .with(&format!("{direction}.payload"), passed.get("payload"))
-                .with("handshakes.accepted.101", 1)
-                .with(&format!("closed.1006.fin.{initiator}"), 1),
-        },
-    );
+    let services = [
+        ("client", "sent", "local"),
+        ("server", "received", "remote"),
+    ]
+    .map(|(role, direction, initiator)| Service {
+        role,
+        process: own_name(),
+        port: pair.port,
+        expected: Ledger::new()
+            .with(
+                &format!("{direction}.frames.binary"),
+                passed.get("frames.binary"),
+            )
+            .with(&format!("{direction}.payload"), passed.get("payload"))
+            .with("handshakes.accepted.101", 1)
+            .with(&format!("closed.1006.fin.{initiator}"), 1),
+    });
     agent.check("a frame that never ends", &services);
 }
 
 #[test]
 fn five_gigabytes_in_frames_of_one() {
-    let Some(agent) = agent::shared("five_gigabytes_in_frames_of_one") else { return };
+    let Some(agent) = agent::shared("five_gigabytes_in_frames_of_one") else {
+        return;
+    };
     const SIZE: u64 = 1 << 30;
     const COUNT: u64 = 5;
     let listener = listen();
@@ -342,7 +400,10 @@ fn five_gigabytes_in_frames_of_one() {
     let mut pair = Pair::upgraded(client, server);
     let block = vec![0; 1 << 20];
     for _ in 0..COUNT {
-        pair.client.stream.write_all(&header(FIN | BINARY, true, SIZE)).unwrap();
+        pair.client
+            .stream
+            .write_all(&header(FIN | BINARY, true, SIZE))
+            .unwrap();
         for _ in 0..SIZE >> 20 {
             pair.client.stream.write_all(&block).unwrap();
         }
@@ -351,16 +412,24 @@ fn five_gigabytes_in_frames_of_one() {
     assorted_both_ways(&mut pair);
     let mut services = pair.services(None);
     for (service, direction) in services.iter_mut().zip(["sent", "received"]) {
-        service.expected.add(&format!("{direction}.frames.binary"), COUNT);
-        service.expected.add(&format!("{direction}.messages.binary"), COUNT);
-        service.expected.add(&format!("{direction}.payload"), COUNT * SIZE);
+        service
+            .expected
+            .add(&format!("{direction}.frames.binary"), COUNT);
+        service
+            .expected
+            .add(&format!("{direction}.messages.binary"), COUNT);
+        service
+            .expected
+            .add(&format!("{direction}.payload"), COUNT * SIZE);
     }
     agent.check("five frames of a gigabyte", &services);
 }
 
 #[test]
 fn msg_more_writev_and_empty_writes() {
-    let Some(agent) = agent::shared("msg_more_writev_and_empty_writes") else { return };
+    let Some(agent) = agent::shared("msg_more_writev_and_empty_writes") else {
+        return;
+    };
     let mut pair = Pair::open();
     for side in Side::BOTH {
         for length in [5usize, 126, 70_000] {
@@ -385,7 +454,9 @@ fn msg_more_writev_and_empty_writes() {
 
 #[test]
 fn payload_by_sendfile_and_splice() {
-    let Some(agent) = agent::shared("payload_by_sendfile_and_splice") else { return };
+    let Some(agent) = agent::shared("payload_by_sendfile_and_splice") else {
+        return;
+    };
     const LENGTH: usize = 100_000;
     let folder = scratch("sendfile");
     std::fs::write(folder.join("payload"), vec![9; LENGTH]).unwrap();
@@ -401,9 +472,8 @@ fn payload_by_sendfile_and_splice() {
         while left > 0 {
             let socket = pair.end(side).stream.as_raw_fd();
             // SAFETY: two open descriptors and no pointer.
-            let sent = unsafe {
-                libc::sendfile(socket, file.as_raw_fd(), std::ptr::null_mut(), left)
-            };
+            let sent =
+                unsafe { libc::sendfile(socket, file.as_raw_fd(), std::ptr::null_mut(), left) };
             assert!(sent > 0, "sendfile: {}", std::io::Error::last_os_error());
             left -= sent as usize;
         }
@@ -421,17 +491,24 @@ fn payload_by_sendfile_and_splice() {
 
 #[test]
 fn two_threads_that_send_on_one_socket() {
-    let Some(agent) = agent::shared("two_threads_that_send_on_one_socket") else { return };
+    let Some(agent) = agent::shared("two_threads_that_send_on_one_socket") else {
+        return;
+    };
     const EACH: u64 = 30_000;
     /// Far below what the socket takes: no write blocks, so every frame is written whole.
     const UNDER_WAY: u64 = 100_000;
     let mut pair = Pair::open();
     for side in Side::BOTH {
-        let other = if side == Side::Client { Side::Server } else { Side::Client };
+        let other = if side == Side::Client {
+            Side::Server
+        } else {
+            Side::Client
+        };
         let arrived = pair.end(other).arrived();
         let (before, written) = (arrived.load(Ordering::Acquire), AtomicU64::new(0));
-        let frames: Vec<Vec<u8>> =
-            (0..4).map(|number| side.frame(FIN | TEXT, &vec![b'y'; 20 + number * 45])).collect();
+        let frames: Vec<Vec<u8>> = (0..4)
+            .map(|number| side.frame(FIN | TEXT, &vec![b'y'; 20 + number * 45]))
+            .collect();
         let stream = &pair.end(side).stream;
         thread::scope(|scope| {
             for _ in 0..2 {
@@ -457,14 +534,19 @@ fn two_threads_that_send_on_one_socket() {
             }
         }
         pair.settle();
-        agent.check(&format!("{side:?} sends from two threads"), &pair.services(None));
+        agent.check(
+            &format!("{side:?} sends from two threads"),
+            &pair.services(None),
+        );
     }
     end_and_check(agent, pair);
 }
 
 #[test]
 fn how_a_connection_ends() {
-    let Some(agent) = agent::shared("how_a_connection_ends") else { return };
+    let Some(agent) = agent::shared("how_a_connection_ends") else {
+        return;
+    };
     // Nobody says a word.
     for (side, ends) in [
         (Side::Client, ("1006.fin.local", "1006.fin.remote")),
@@ -472,7 +554,11 @@ fn how_a_connection_ends() {
     ] {
         let mut pair = Pair::open();
         assorted_both_ways(&mut pair);
-        let other = if side == Side::Client { Side::Server } else { Side::Client };
+        let other = if side == Side::Client {
+            Side::Server
+        } else {
+            Side::Client
+        };
         pair.hang_up(side);
         pair.end(other).await_end();
         pair.hang_up(other);
@@ -498,7 +584,13 @@ fn how_a_connection_ends() {
     pair.hang_up(Side::Client);
     agent.check_ends(&pair, ("1005.close_frame.local", "1005.close_frame.remote"));
     // Codes, and one that none may send.
-    for (code, label) in [(1012, "1012"), (1014, "1014"), (3000, "app_3xxx"), (4999, "app_4xxx")] {
+    for (code, label) in [
+        (1012, "1012"),
+        (1014, "1014"),
+        (3000, "3000"),
+        (3999, "app_3xxx"),
+        (4999, "app_4xxx"),
+    ] {
         let mut pair = Pair::open();
         pair.close(Side::Server, code);
         let ends = (
@@ -511,7 +603,9 @@ fn how_a_connection_ends() {
 
 #[test]
 fn one_socket_that_connects_twice() {
-    let Some(agent) = agent::shared("one_socket_that_connects_twice") else { return };
+    let Some(agent) = agent::shared("one_socket_that_connects_twice") else {
+        return;
+    };
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let mut expected = (Ledger::new(), Ledger::new());
@@ -547,7 +641,9 @@ fn one_socket_that_connects_twice() {
 
 #[test]
 fn handshakes_that_come_to_nothing() {
-    let Some(agent) = agent::shared("handshakes_that_come_to_nothing") else { return };
+    let Some(agent) = agent::shared("handshakes_that_come_to_nothing") else {
+        return;
+    };
     // Closed before an answer.
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
@@ -562,7 +658,9 @@ fn handshakes_that_come_to_nothing() {
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
     pass(&client, &server, &request("/invalid"));
-    let wrong = String::from_utf8(response()).unwrap().replace("s3pP", "AAAA");
+    let wrong = String::from_utf8(response())
+        .unwrap()
+        .replace("s3pP", "AAAA");
     pass(&server, &client, wrong.as_bytes());
     drop(client);
     drop(server);
@@ -581,7 +679,10 @@ fn check_handshake(agent: &Agent, port: u16, result: &str) {
         for role in ["client", "server"] {
             let labels = [("port", port.as_str()), ("role", role)];
             let all = page.sum("wsmon_handshakes_total", &labels);
-            let of_it = page.sum("wsmon_handshakes_total", &[labels[0], labels[1], ("result", result)]);
+            let of_it = page.sum(
+                "wsmon_handshakes_total",
+                &[labels[0], labels[1], ("result", result)],
+            );
             if (all, of_it) != (1.0, 1.0) {
                 return Err(format!("{role}: {of_it} of {all} handshakes are {result}"));
             }
@@ -617,8 +718,14 @@ fn set_tcp(listener: &TcpListener, option: libc::c_int, value: libc::c_int) {
 fn send(stream: &TcpStream, mut bytes: &[u8], flags: libc::c_int) {
     loop {
         // SAFETY: the buffer is as long as said.
-        let sent =
-            unsafe { libc::send(stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        let sent = unsafe {
+            libc::send(
+                stream.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                flags,
+            )
+        };
         assert!(sent >= 0, "send: {}", std::io::Error::last_os_error());
         bytes = &bytes[sent as usize..];
         if bytes.is_empty() {
@@ -634,7 +741,14 @@ fn splice(file: &File, stream: &TcpStream, mut length: usize) {
         let step = |from: i32, to: i32, length: usize| {
             // SAFETY: open descriptors; no offsets.
             let moved = unsafe {
-                libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), length, 0)
+                libc::splice(
+                    from,
+                    std::ptr::null_mut(),
+                    to,
+                    std::ptr::null_mut(),
+                    length,
+                    0,
+                )
             };
             assert!(moved > 0, "splice: {}", std::io::Error::last_os_error());
             moved as usize
@@ -654,7 +768,10 @@ fn reset(stream: &TcpStream) {
 
 /// `connect(AF_UNSPEC)`: TCP ends the connection with a RST and keeps the socket.
 fn disconnect(stream: &TcpStream) {
-    let address = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let address = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as u16,
+        sa_data: [0; 14],
+    };
     // SAFETY: the address is as long as said.
     let result = unsafe {
         libc::connect(
@@ -667,11 +784,15 @@ fn disconnect(stream: &TcpStream) {
 }
 
 fn connect_again(stream: &TcpStream, address: SocketAddr) {
-    let SocketAddr::V4(address) = address else { panic!("IPv4 only") };
+    let SocketAddr::V4(address) = address else {
+        panic!("IPv4 only")
+    };
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*address.ip()).to_be(),
+        },
         sin_zero: [0; 8],
     };
     // SAFETY: the address is as long as said.

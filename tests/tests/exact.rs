@@ -105,6 +105,8 @@ impl Pair {
 
     fn messages(&mut self) {
         self.open("/messages");
+        self.check("the handshake");
+        self.hops();
         for kind in ["text", "binary"] {
             for size in [0, 1, 125, 126, 65_535, 65_536] {
                 self.send(kind, size, 1);
@@ -131,6 +133,25 @@ impl Pair {
             self.command("!fragments 4 300 text", 1);
             self.command("!fragments 3 0 binary", 1);
         }
+    }
+
+    /// Whoever has both roles is a proxy.
+    fn hops(&self) {
+        if self.agent.is_absent() {
+            return;
+        }
+        let page = self.agent.metrics();
+        let proxy = self.server.backend.is_some();
+        let port = self.server.port.to_string();
+        let hop = |role| {
+            let labels = [("port", port.as_str()), ("role", role)];
+            page.select("wsmon_connections", &labels)
+                .map(|one| one.label("hop").to_owned())
+                .next()
+        };
+        let expected = if proxy { "proxy" } else { "endpoint" };
+        assert_eq!(hop("server").as_deref(), Some(expected), "{self}");
+        assert_eq!(hop("client").as_deref(), Some("endpoint"), "{self}");
     }
 
     fn pings(&mut self) {
