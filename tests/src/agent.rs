@@ -157,6 +157,10 @@ impl Agent {
 
     /// Waits until wsmon says of each service exactly what is expected of it, and panics with a
     /// table of the differences if it never does.
+    ///
+    /// # Panics
+    ///
+    /// So.
     pub fn check(&self, what: &str, services: &[Service]) {
         if let Some(difference) = self.differs(services) {
             panic!("{what}:\n{difference}");
@@ -232,8 +236,11 @@ impl Service {
         } else {
             expected.add("closed_timed", expected.total("closed."));
         }
-        seen = seen.without("handshakes_timed").merging_ends();
-        let table = seen.difference(&expected.merging_ends())?;
+        seen = seen.without("handshakes_timed");
+        if expected.leaves_open_how() {
+            seen = seen.merging_ends();
+        }
+        let table = seen.difference(&expected)?;
         let known = page.services(port).join(", ");
         Some(format!(
             "{role} {process} on port {port} (known there: {known})\n{table}"
@@ -259,4 +266,76 @@ fn get(port: u16, path: &str, accept: &str) -> Result<(u16, String), String> {
         .limit(64 << 20)
         .read_to_string();
     Ok((status, body.map_err(|error| error.to_string())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = r#"
+wsmon_frames_total{role="server",hop="endpoint",process="a",port="80",direction="sent",opcode="text"} 3
+wsmon_frames_total{role="server",hop="endpoint",process="a",port="80",direction="received",opcode="text"} 0
+wsmon_frames_total{role="server",hop="endpoint",process="b",port="80",direction="sent",opcode="text"} 9
+wsmon_messages_total{role="server",hop="endpoint",process="a",port="80",direction="sent",type="text"} 3
+wsmon_message_size_bytes_count{role="server",hop="endpoint",process="a",port="80",direction="sent"} 3
+wsmon_payload_bytes_total{role="server",hop="endpoint",process="a",port="80",direction="sent"} 15
+wsmon_handshakes_total{role="server",hop="endpoint",process="a",port="80",result="accepted",status="101"} 1
+wsmon_connections{role="server",hop="endpoint",process="a",port="80",state="open"} 1
+"#;
+
+    fn expected() -> Ledger {
+        Ledger::new()
+            .with("sent.frames.text", 3)
+            .with("sent.messages.text", 3)
+            .with("sent.payload", 15)
+            .with("sent.wire", 21)
+            .with("handshakes.accepted.101", 1)
+    }
+
+    #[test]
+    fn a_service_that_is_as_expected_has_no_differences() {
+        let page = Page::parse(PAGE);
+        assert_eq!(Service::server("a", 80, expected()).differs(&page), None);
+    }
+
+    #[test]
+    fn what_is_too_much_or_too_little_is_a_difference() {
+        let page = Page::parse(PAGE);
+        for (key, count) in [
+            ("sent.frames.text", 1),
+            ("received.payload", 1),
+            ("errors.masking", 1),
+        ] {
+            let more = Service::server("a", 80, expected().with(key, count)).differs(&page);
+            assert!(more.is_some_and(|table| table.contains(key)), "{key}");
+        }
+        assert!(
+            Service::server("c", 80, expected())
+                .differs(&page)
+                .is_some()
+        );
+        assert!(
+            Service::client("a", 80, expected())
+                .differs(&page)
+                .is_some()
+        );
+        // Said to have ended, and it is open.
+        let ended = expected().with("closed.1000.close_frame.local", 1);
+        assert!(Service::server("a", 80, ended).differs(&page).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_ended_is_timed_and_no_longer_open() {
+        let ended = PAGE.replace(
+            r#"wsmon_connections{role="server",hop="endpoint",process="a",port="80",state="open"} 1"#,
+            r#"wsmon_connections_closed_total{role="server",process="a",port="80",code="1006",cause="reset",initiator="remote"} 1
+wsmon_connection_duration_seconds_count{role="server",process="a",port="80"} 1"#,
+        );
+        let service = Service::server(
+            "a",
+            80,
+            expected().with("closed.1006.fin_or_reset.remote", 1),
+        );
+        assert_eq!(service.differs(&Page::parse(&ended)), None);
+    }
 }

@@ -64,6 +64,11 @@ impl Ledger {
         counts.map(|(_, count)| count).sum()
     }
 
+    /// Whether it has an end by `fin_or_reset`.
+    pub fn leaves_open_how(&self) -> bool {
+        self.0.keys().any(|key| key.contains(".fin_or_reset."))
+    }
+
     /// With FIN and RST as one cause: which of the two a dying process's kernel sends depends on
     /// what it had not read.
     #[must_use]

@@ -39,6 +39,24 @@ pub fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T, String>
     }
 }
 
+/// Numbers that look random and are the same in every run (xorshift).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % limit
+    }
+}
+
 /// Whether this process may load programs into the kernel, as far as its user tells.
 pub fn is_root() -> bool {
     // SAFETY: no arguments, cannot fail.

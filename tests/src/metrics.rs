@@ -43,6 +43,11 @@ impl Page {
         self.select(name, labels).map(|sample| sample.value).sum()
     }
 
+    /// As [`Page::sum`], of what is counted.
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.sum(name, labels) as u64
+    }
+
     /// Samples of this name whose labels are as given.
     pub fn select<'a>(
         &'a self,
@@ -161,8 +166,8 @@ mod tests {
         let page = Page::parse(
             "# HELP a b\n# TYPE a counter\na_total{role=\"server\",odd=\"q\\\"},\\n\"} 3\nplain 1e3\n",
         );
-        assert_eq!(page.sum("a_total", &[("role", "server")]), 3.0);
+        assert_eq!(page.count("a_total", &[("role", "server")]), 3);
         assert_eq!(page.samples[0].label("odd"), "q\"},\n");
-        assert_eq!(page.sum("plain", &[]), 1000.0);
+        assert_eq!(page.count("plain", &[]), 1000);
     }
 }

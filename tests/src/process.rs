@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How long a program may take over one answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// A running program, its standard streams as lines.
 pub struct Process {

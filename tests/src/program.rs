@@ -207,12 +207,20 @@ impl Client {
     }
 
     /// Opens a WebSocket; the status that the server answered, 0 if it is not told.
+    ///
+    /// # Panics
+    ///
+    /// If it could not ask.
     pub fn open(&mut self, url: &str) -> u64 {
         let answer = self.ask(&json!({ "do": "open", "url": url }));
         answer["status"].as_u64().expect("a status")
     }
 
     /// Opens a WebSocket and offers permessage-deflate.
+    ///
+    /// # Panics
+    ///
+    /// If it could not ask.
     pub fn open_deflating(&mut self, url: &str) -> u64 {
         let answer = self.ask(&json!({ "do": "open", "url": url, "deflate": true }));
         answer["status"].as_u64().expect("a status")
@@ -252,7 +260,8 @@ pub fn binary(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn python_script(name: &str) -> Command {
+/// A Python program of the tests.
+pub fn python_script(name: &str) -> Command {
     let mut command = Command::new(python());
     command.arg("-B").arg(here().join("python").join(name));
     command

@@ -92,11 +92,11 @@ pub fn header(first: u8, masked: bool, length: u64) -> Vec<u8> {
     match length {
         0..=125 => bytes.push(mask_bit | length as u8),
         126..=0xffff => {
-            bytes.push(mask_bit | 126);
+            bytes.push(mask_bit + 126);
             bytes.extend_from_slice(&(length as u16).to_be_bytes());
         }
         _ => {
-            bytes.push(mask_bit | 127);
+            bytes.push(mask_bit + 127);
             bytes.extend_from_slice(&length.to_be_bytes());
         }
     }

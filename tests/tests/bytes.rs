@@ -5,13 +5,14 @@ use std::{
     fs::File,
     io::{IoSlice, Read as _, Seek as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, FromRawFd as _},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
 
 use wsmon_e2e::{
+    Random,
     agent::{self, Agent, Service},
     ledger::Ledger,
     port,
@@ -265,15 +266,12 @@ fn an_upgrade_on_a_connection_that_served_plain_http_before() {
                 .unwrap();
             let head = read_head(&client);
             assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-            let length = head
-                .lines()
-                .filter_map(|line| {
-                    line.to_lowercase()
-                        .strip_prefix("content-length: ")?
-                        .parse()
-                        .ok()
-                })
-                .next();
+            let length = head.lines().find_map(|line| {
+                line.to_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            });
             let body = length.unwrap_or(0)
                 + if head.contains("chunked") {
                     6 + 3 + 2 + 5
@@ -332,6 +330,71 @@ fn a_header_cut_anywhere() {
 }
 
 #[test]
+fn an_mptcp_listener_with_a_tcp_client() {
+    let name = "an_mptcp_listener_with_a_tcp_client";
+    let Some(agent) = agent::shared(name) else {
+        return;
+    };
+    // What Go listens with.
+    let Some(listener) = listen_mptcp() else {
+        return skip(name, "this kernel has no MPTCP");
+    };
+    let mut pair = Pair::open_at(&listener);
+    assorted_both_ways(&mut pair);
+    end_and_check(agent, pair);
+}
+
+#[test]
+fn random_frames_in_random_pieces() {
+    let Some(agent) = agent::shared("random_frames_in_random_pieces") else {
+        return;
+    };
+    for seed in 1..=8 {
+        let mut random = Random::new(seed);
+        let mut pair = Pair::open();
+        let mut under_way = [false; 2];
+        for _ in 0..60 {
+            for (side, fragmented) in Side::BOTH.into_iter().zip(&mut under_way) {
+                let count = 1 + random.below(40);
+                let bytes: Vec<u8> = (0..count)
+                    .flat_map(|_| random_frame(side, fragmented, &mut random))
+                    .collect();
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let most = [3, 20, 200, 5000, 100_000][random.below(5)];
+                    let (piece, after) = rest.split_at(rest.len().min(1 + random.below(most)));
+                    pair.write(side, piece);
+                    rest = after;
+                }
+            }
+            // Now and then all of it is read before more is written.
+            if random.below(4) == 0 {
+                pair.settle();
+            }
+        }
+        pair.settle();
+        agent.check(&format!("seed {seed}"), &pair.services(None));
+    }
+}
+
+/// A legal frame; `fragmented` while a message is under way.
+fn random_frame(side: Side, fragmented: &mut bool, random: &mut Random) -> Vec<u8> {
+    if random.below(5) == 0 {
+        let first = FIN | if random.below(2) == 0 { PING } else { PONG };
+        return side.frame(first, &vec![b'c'; random.below(126)]);
+    }
+    let most = [2, 130, 1000, 70_000][random.below(4)];
+    let payload = vec![random.below(256) as u8; random.below(most)];
+    let opcode = match (*fragmented, random.below(2)) {
+        (true, _) => CONTINUATION,
+        (false, 0) => TEXT,
+        (false, _) => BINARY,
+    };
+    *fragmented = random.below(3) == 0;
+    side.frame(if *fragmented { opcode } else { FIN | opcode }, &payload)
+}
+
+#[test]
 fn header_names_and_values_in_any_case() {
     let Some(agent) = agent::shared("header_names_and_values_in_any_case") else {
         return;
@@ -387,11 +450,11 @@ fn a_frame_of_nearly_2_to_the_63_bytes() {
 
 #[test]
 fn five_gigabytes_in_frames_of_one() {
+    const SIZE: u64 = 1 << 30;
+    const COUNT: u64 = 5;
     let Some(agent) = agent::shared("five_gigabytes_in_frames_of_one") else {
         return;
     };
-    const SIZE: u64 = 1 << 30;
-    const COUNT: u64 = 5;
     let listener = listen();
     let client = connect(listener.local_addr().unwrap());
     let server = accept(&listener);
@@ -454,10 +517,10 @@ fn msg_more_writev_and_empty_writes() {
 
 #[test]
 fn payload_by_sendfile_and_splice() {
+    const LENGTH: usize = 100_000;
     let Some(agent) = agent::shared("payload_by_sendfile_and_splice") else {
         return;
     };
-    const LENGTH: usize = 100_000;
     let folder = scratch("sendfile");
     std::fs::write(folder.join("payload"), vec![9; LENGTH]).unwrap();
     let mut file = File::open(folder.join("payload")).unwrap();
@@ -491,12 +554,12 @@ fn payload_by_sendfile_and_splice() {
 
 #[test]
 fn two_threads_that_send_on_one_socket() {
-    let Some(agent) = agent::shared("two_threads_that_send_on_one_socket") else {
-        return;
-    };
     const EACH: u64 = 30_000;
     /// Far below what the socket takes: no write blocks, so every frame is written whole.
     const UNDER_WAY: u64 = 100_000;
+    let Some(agent) = agent::shared("two_threads_that_send_on_one_socket") else {
+        return;
+    };
     let mut pair = Pair::open();
     for side in Side::BOTH {
         let other = if side == Side::Client {
@@ -678,12 +741,12 @@ fn check_handshake(agent: &Agent, port: u16, result: &str) {
         let port = port.to_string();
         for role in ["client", "server"] {
             let labels = [("port", port.as_str()), ("role", role)];
-            let all = page.sum("wsmon_handshakes_total", &labels);
-            let of_it = page.sum(
+            let all = page.count("wsmon_handshakes_total", &labels);
+            let of_it = page.count(
                 "wsmon_handshakes_total",
                 &[labels[0], labels[1], ("result", result)],
             );
-            if (all, of_it) != (1.0, 1.0) {
+            if (all, of_it) != (1, 1) {
                 return Err(format!("{role}: {of_it} of {all} handshakes are {result}"));
             }
         }
@@ -713,6 +776,33 @@ fn set_tcp(listener: &TcpListener, option: libc::c_int, value: libc::c_int) {
         )
     };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn listen_mptcp() -> Option<TcpListener> {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port::free().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: the address is as long as said; the descriptor is checked before it is owned.
+    unsafe {
+        let socket = libc::socket(
+            libc::AF_INET,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            libc::IPPROTO_MPTCP,
+        );
+        if socket < 0 {
+            return None;
+        }
+        let listener = TcpListener::from_raw_fd(socket);
+        let length = size_of_val(&address) as libc::socklen_t;
+        let ready = libc::bind(socket, (&raw const address).cast(), length) == 0
+            && libc::listen(socket, 16) == 0;
+        ready.then_some(listener)
+    }
 }
 
 fn send(stream: &TcpStream, mut bytes: &[u8], flags: libc::c_int) {

@@ -15,7 +15,7 @@ const PASSED: [&str; 2] = ["sent.", "received."];
 
 macro_rules! pairs {
     ($($server:ident { $($name:ident: $client:ident)* })*) => { $(
-        #[allow(non_snake_case, reason = "named after the server")]
+        #[expect(non_snake_case, reason = "named after the server")]
         mod $server {
             use super::*;
             $(

@@ -104,6 +104,15 @@ fn account(agent: &Agent, server: &mut Server, clients: &mut [Client], lost: u64
     if agent.is_absent() {
         return;
     }
+    // A process is found whatever network namespace its sockets are in.
+    let pids = clients
+        .iter()
+        .map(|client| client.process.pid())
+        .chain([server.process.pid()]);
+    let pids: Vec<Value> = pids.map(Value::from).collect();
+    for row in agent.connections(server.port) {
+        assert!(pids.contains(&row["pid"]), "one of {pids:?}: {row:#}");
+    }
     for (role, truth) in [("server", truth.clone()), ("client", truth.mirrored())] {
         for direction in ["sent", "received"] {
             let all = truth.get(&format!("{direction}.wire"));

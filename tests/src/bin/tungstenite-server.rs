@@ -4,7 +4,7 @@
 //! With a third argument it only echoes, as fast as it can, and counts nothing itself; it writes
 //! after `each` message, or when what it had read is `drained`.
 
-use std::{env, io::BufRead as _, net::IpAddr, time::Duration};
+use std::{env, io::BufRead as _, net::IpAddr};
 
 use anyhow::{Context as _, Result};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -111,14 +111,12 @@ async fn serve(stream: TcpStream, wire: Wire) -> Result<()> {
     while let Some(message) = web_socket.next().await {
         match message? {
             Message::Text(text) if text.starts_with('!') => {
-                command(&mut web_socket, &text[1..]).await?
+                command(&mut web_socket, &text[1..]).await?;
             }
             message @ (Message::Text(_) | Message::Binary(_)) => web_socket.send(message).await?,
             _ => {}
         }
     }
-    // The library leaves the end of the connection to whoever drops it.
-    tokio::time::sleep(Duration::ZERO).await;
     Ok(())
 }
 
@@ -134,7 +132,7 @@ where
         "ping" => {
             web_socket
                 .send(Message::Ping(rest.to_owned().into()))
-                .await?
+                .await?;
         }
         "close" => {
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
