@@ -1,11 +1,14 @@
 //! Which connections and records are wanted: shared by the command line, the API and the engine.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+mod kind;
+mod remote;
+
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+pub use self::kind::{Kind, Kinds};
+pub use self::remote::Remote;
 use super::view::{ConnectionView, TraceRecord, Traced};
 
 /// Everything that is set must hold. As a query string: `pid=1&port=80&remote=10.0.0.0/8&path=/chat*&role=server&only=frame,close&code=1006`.
@@ -146,217 +149,6 @@ pub enum FilterError {
     Kind(String),
 }
 
-/// A peer: an address, an address with a port, or a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote {
-    address: IpAddr,
-    prefix: u8,
-    port: Option<u16>,
-}
-
-impl Remote {
-    pub fn contains(self, remote: SocketAddr) -> bool {
-        if self.port.is_some_and(|port| port != remote.port()) {
-            return false;
-        }
-        match (self.address, remote.ip().to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let shift = 32 - u32::from(self.prefix.min(32));
-                let differ = own.to_bits() ^ other.to_bits();
-                differ.checked_shr(shift).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let shift = 128 - u32::from(self.prefix.min(128));
-                let differ = own.to_bits() ^ other.to_bits();
-                differ.checked_shr(shift).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Remote {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        let error = || FilterError::Remote(text.to_owned());
-        if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(Self::new(socket.ip(), None, Some(socket.port())));
-        }
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix.parse::<u8>().map_err(|_| error())?)),
-            None => (text, None),
-        };
-        let bare = address.trim_start_matches('[').trim_end_matches(']');
-        let address: IpAddr = bare.parse().map_err(|_| error())?;
-        let widest = if address.is_ipv4() { 32 } else { 128 };
-        if prefix.is_some_and(|prefix| prefix > widest) {
-            return Err(error());
-        }
-        Ok(Self::new(address, prefix, None))
-    }
-}
-
-impl Remote {
-    fn new(address: IpAddr, prefix: Option<u8>, port: Option<u16>) -> Self {
-        let canonical = address.to_canonical();
-        let prefix = match prefix {
-            // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
-            Some(prefix) if address.is_ipv6() && canonical.is_ipv4() => prefix.saturating_sub(96),
-            Some(prefix) => prefix,
-            None if canonical.is_ipv4() => 32,
-            None => 128,
-        };
-        Self {
-            address: canonical,
-            prefix,
-            port,
-        }
-    }
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}", SocketAddr::new(self.address, port)),
-            None => write!(f, "{}/{}", self.address, self.prefix),
-        }
-    }
-}
-
-impl Serialize for Remote {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Remote {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-/// A kind of record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Handshake,
-    /// Any frame.
-    Frame,
-    /// Frames of type text, binary and continuation.
-    Data,
-    /// Frames of type close, ping and pong.
-    Control,
-    /// Pings and pongs.
-    Ping,
-    /// The end of a connection.
-    Close,
-}
-
-impl Kind {
-    const ALL: [Self; 6] = [
-        Self::Handshake,
-        Self::Frame,
-        Self::Data,
-        Self::Control,
-        Self::Ping,
-        Self::Close,
-    ];
-    pub const NAMES: [&str; 6] = ["handshake", "frame", "data", "control", "ping", "close"];
-
-    fn as_str(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
-    fn contains(self, what: &Traced) -> bool {
-        match (self, what) {
-            (Self::Handshake, Traced::Handshake { .. })
-            | (Self::Frame, Traced::Frame { .. })
-            | (Self::Close, Traced::Close { .. }) => true,
-            (Self::Data, Traced::Frame { opcode, .. }) => {
-                matches!(opcode.as_str(), "text" | "binary" | "continuation")
-            }
-            (Self::Control, Traced::Frame { opcode, .. }) => {
-                matches!(opcode.as_str(), "close" | "ping" | "pong")
-            }
-            (Self::Ping, Traced::Frame { opcode, .. }) => {
-                matches!(opcode.as_str(), "ping" | "pong")
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Kind {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        // Plurals are what fingers type.
-        let singular = text.strip_suffix('s').unwrap_or(text);
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == singular)
-            .ok_or_else(|| FilterError::Kind(text.to_owned()))
-    }
-}
-
-/// Kinds of records; none means any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(pub Vec<Kind>);
-
-impl Kinds {
-    pub fn is_any(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether frames are among them: without, the kernel need not send any.
-    pub fn want_frames(&self) -> bool {
-        self.is_any()
-            || self
-                .0
-                .iter()
-                .any(|kind| !matches!(kind, Kind::Handshake | Kind::Close))
-    }
-
-    fn contains(&self, what: &Traced) -> bool {
-        self.is_any() || self.0.iter().any(|kind| kind.contains(what))
-    }
-}
-
-impl FromStr for Kinds {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        text.split(',')
-            .filter(|part| !part.is_empty())
-            .map(|part| part.trim().parse())
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-}
-
-impl fmt::Display for Kinds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.0.iter().map(|kind| kind.as_str()).collect();
-        f.write_str(&names.join(","))
-    }
-}
-
-impl Serialize for Kinds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Kinds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,38 +168,6 @@ mod tests {
         ] {
             assert_eq!(matches_pattern(pattern, text), expected, "{pattern} {text}");
         }
-    }
-
-    #[test]
-    fn a_remote_is_an_address_a_socket_or_a_network() {
-        let contains = |filter: &str, remote: &str| {
-            filter
-                .parse::<Remote>()
-                .unwrap()
-                .contains(remote.parse().unwrap())
-        };
-        assert!(contains("10.0.0.0/8", "10.1.2.3:5"));
-        assert!(!contains("10.0.0.0/8", "11.1.2.3:5"));
-        assert!(contains("0.0.0.0/0", "11.1.2.3:5"));
-        assert!(contains("127.0.0.1", "127.0.0.1:5"));
-        assert!(!contains("127.0.0.1:6", "127.0.0.1:5"));
-        assert!(contains("[::1]:5", "[::1]:5"));
-        assert!(contains("fe80::/10", "[fe80::1]:5"));
-        assert!(contains("::/0", "[fe80::1]:5"));
-        assert!(contains("::ffff:10.0.0.0/104", "10.9.9.9:1"));
-        for bad in ["", "10.0.0.0/33", "example.org", "10.0.0.0/x"] {
-            assert!(bad.parse::<Remote>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn kinds_are_read_in_any_number() {
-        let kinds: Kinds = "handshakes,ping".parse().unwrap();
-        assert_eq!(kinds.0, [Kind::Handshake, Kind::Ping]);
-        assert_eq!(kinds.to_string(), "handshake,ping");
-        assert!(kinds.want_frames());
-        assert!(!"close".parse::<Kinds>().unwrap().want_frames());
-        assert!("lunch".parse::<Kinds>().is_err());
     }
 
     #[test]

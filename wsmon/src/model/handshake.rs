@@ -20,7 +20,7 @@ pub enum HandshakeResult {
     /// Ended before an answer.
     Aborted,
     Timeout,
-    /// 101, with a wrong accept key or to a request whose key is malformed or missing.
+    /// 101 to something else than WebSocket, with a wrong accept key, or to a request whose key is malformed or missing.
     Invalid,
 }
 
@@ -145,6 +145,8 @@ impl Handshake {
                 self.judge_acceptance()
             }
             STATE_REFUSED if (200..300).contains(&slot.status) => HandshakeResult::Ignored,
+            // 101, but not to WebSocket.
+            STATE_REFUSED if slot.status == 101 => HandshakeResult::Invalid,
             STATE_REFUSED if slot.status != 0 => HandshakeResult::Rejected,
             STATE_REFUSED => HandshakeResult::Aborted,
             STATE_HANDSHAKE if slot.end_ns != 0 => HandshakeResult::Aborted,

@@ -6,6 +6,7 @@
 //! slots of [`Model::take_releases`], and calls [`Model::tick`] about once a second.
 
 pub mod clock;
+pub mod close_code;
 pub mod connection;
 pub mod errors;
 pub mod filter;
@@ -28,9 +29,10 @@ use crate::decode::heads::Heads;
 use crate::decode::http::{Request, Response};
 use crate::decode::{ConnectionId, Direction, Event};
 use clock::{ClockOffset, SECOND_NS};
+use close_code::CodePolicy;
 use connection::Connection;
 use handshake::has_timed_out;
-use lifecycle::{CodePolicy, End};
+use lifecycle::End;
 use owners::{Owner, Owners};
 pub use report::Unidentified;
 use service::{Hop, Roles, ServiceLabels, Services};

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use wsmon_common::slot::{ROLE_CLIENT, Slot};
 
+use super::close_code::CodePolicy;
 use super::connection::Connection;
 use super::handshake::{Outcome, StatusLabel};
-use super::lifecycle::CodePolicy;
 use super::snapshot::{SERVICE_LINGER_NS, Totals};
 use crate::identity::Process;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::clock::SECOND_NS;
+use super::close_code::CodePolicy;
 use super::handshake::{HandshakeResult, Outcome, StatusLabel, USUAL_OUTCOMES};
 use super::histogram::{HANDSHAKE_EDGES, Histogram, IDLE_EDGES, LIFETIME_EDGES};
-use super::lifecycle::{CodePolicy, End, EndLabels, State, known_ends};
+use super::lifecycle::{End, EndLabels, State, known_ends};
 use super::service::ServiceLabels;
 use super::traffic::Traffic;
 

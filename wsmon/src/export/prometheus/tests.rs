@@ -3,7 +3,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::model::lifecycle::CodePolicy;
+use crate::model::close_code::CodePolicy;
 use crate::model::service::{Hop, Role, ServiceLabels, Services};
 use crate::model::snapshot::ServiceSnapshot;
 
