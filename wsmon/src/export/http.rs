@@ -304,9 +304,9 @@ fn is_same(left: &[u8], right: &[u8]) -> bool {
 enum Failure {
     #[error("{0}")]
     Query(String),
-    #[error("the Host header names another server; see --allow-host")]
+    #[error("the Host header names another server: ask by an address or as localhost")]
     Host,
-    #[error("the API is served on loopback addresses only; see --expose-api")]
+    #[error("the API is served on loopback addresses only")]
     NotExposed,
     #[error("a bearer token is needed")]
     Unauthorized,
