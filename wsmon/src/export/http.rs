@@ -210,6 +210,9 @@ fn push_line(lines: &mut Vec<u8>, record: &TraceRecord) {
     }
 }
 
+/// Parameters of a trace that are none of a filter's.
+const OF_TRACES: [&str; 2] = ["max_rate", "show_reasons"];
+
 /// The value of a parameter that is none of a filter's.
 fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     uri.query()?
@@ -223,7 +226,10 @@ fn filter_of(uri: &Uri) -> Result<Filter, Failure> {
         .query()
         .unwrap_or_default()
         .split('&')
-        .filter(|pair| !pair.ends_with('=') && !pair.starts_with("max_rate="))
+        .filter(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            !value.is_empty() && !OF_TRACES.contains(&key)
+        })
         .collect();
     let uri: Uri = format!("/?{}", pairs.join("&"))
         .parse()

@@ -161,7 +161,11 @@ async fn connections_are_filtered() {
 #[tokio::test]
 async fn a_trace_is_lines_of_json() {
     let address = started("127.0.0.1:9790", None).await;
-    let (status, body) = get_path(address, "/api/v1/trace?only=frame&max_rate=9").await;
+    let (status, body) = get_path(
+        address,
+        "/api/v1/trace?only=frame&max_rate=9&show_reasons=true",
+    )
+    .await;
     assert_eq!(status, 200);
     let records: Vec<TraceRecord> = body
         .lines()
