@@ -198,7 +198,14 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::{net::TcpListener, sync::mpsc};
+    use wsmon::{
+        export::{handle, http},
+        model::view::Traced,
+    };
+
     use super::*;
+    use crate::cmd::example;
 
     async fn split(chunks: &[&str]) -> Vec<String> {
         let chunks = stream::iter(chunks.to_vec()).map(Ok::<_, ApiError>);
@@ -219,6 +226,95 @@ mod tests {
             split(&["on", "e", "\ntwo\n", "\nthr", "ee\n"]).await,
             ["one", "two", "three"]
         );
+    }
+
+    /// The agent's own server, over an engine that has one connection and two records.
+    async fn served() -> Agent {
+        let (handle, mut requests) = handle::channel();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    handle::Request::Connections { filter, reply } => {
+                        let mut all = vec![example::connection("1")];
+                        all.retain(|view| filter.matches_connection(view));
+                        let _ = reply.send(all);
+                    }
+                    handle::Request::Trace { filter, reply, .. } => {
+                        let handshake = example::connection("1").handshake;
+                        let result = "accepted".into();
+                        let mut all = vec![
+                            example::record(Traced::Handshake { result, handshake }),
+                            example::record(example::end(1006)),
+                        ];
+                        all.retain(|record| filter.matches_record(record));
+                        let (sender, receiver) = mpsc::channel(2);
+                        let _ = reply.send(receiver);
+                        for record in all {
+                            let _ = sender.send(record).await;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = listener.local_addr().unwrap();
+        let options = http::Options {
+            listen,
+            api_token: None,
+            host_names: Vec::new(),
+        };
+        tokio::spawn(http::serve(
+            listener,
+            http::router(handle, options),
+            std::future::pending(),
+        ));
+        Agent::at(&AgentAddress {
+            url: format!("http://{listen}"),
+        })
+        .unwrap()
+    }
+
+    fn everything() -> Filter {
+        Filter {
+            pid: Some(4711),
+            port: Some(8080),
+            remote: Some("127.0.0.0/8".parse().unwrap()),
+            path: Some("/ch*t".into()),
+            ..Filter::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_agent_understands_every_filter() {
+        let agent = served().await;
+        assert_eq!(
+            agent.connections(&everything()).await.unwrap(),
+            [example::connection("1")]
+        );
+        let other = Filter {
+            port: Some(1),
+            ..everything()
+        };
+        assert_eq!(agent.connections(&other).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_trace_is_read_to_its_end() {
+        let agent = served().await;
+        let traced = async |filter: Filter| -> Vec<TraceRecord> {
+            let records = agent.trace(&filter, false).await.unwrap();
+            records.try_collect().await.unwrap()
+        };
+        let all = traced(everything()).await;
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[0].path.as_deref(), Some("/chat"));
+        let ends = Filter {
+            code: Some(1006),
+            only: "close".parse().unwrap(),
+            ..everything()
+        };
+        assert_eq!(traced(ends).await, [example::record(example::end(1006))]);
     }
 
     #[tokio::test]

@@ -2,16 +2,13 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use procfs::process::{LimitValue, Process};
+use wsmon::kernel::{cgroup, privileges};
 
 use super::report::{Check, Verdict};
-
-/// The inode of the root of the cgroup2 hierarchy; a cgroup namespace's root has another one.
-const ROOT_INODE: u64 = 1;
 
 /// Capabilities that some part of wsmon needs.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
@@ -24,9 +21,6 @@ const CAPABILITIES: [(&str, u32, &str); 4] = [
     ),
     ("CAP_SYS_PTRACE", 19, "find the processes of other users"),
 ];
-/// Stands for the three first ones on kernels before 5.8, and still does.
-const CAP_SYS_ADMIN: u32 = 21;
-
 #[derive(Debug)]
 pub struct Host {
     pub release: String,
@@ -43,24 +37,25 @@ pub fn examine() -> Host {
     let effective = Process::myself()
         .and_then(|process| process.status())
         .map_or(0, |status| status.capeff);
-    let cgroup_mounts = cgroup_mounts();
+    let cgroup_mounts = cgroup::mounts().unwrap_or_default();
     let cgroup_root = cgroup_mounts
         .iter()
-        .find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == ROOT_INODE))
+        .find(|path| cgroup::is_root(path))
         .cloned();
+    let missing_capabilities = privileges::missing();
     Host {
         checks: vec![
             kernel(&release),
             btf(),
             jit(),
-            cgroup(&cgroup_mounts, cgroup_root.as_deref()),
-            capabilities(effective),
+            cgroup2(&cgroup_mounts, cgroup_root.as_deref()),
+            capabilities(effective, &missing_capabilities),
             unprivileged_bpf(),
             perf_event_paranoid(),
             lockdown(read("/sys/kernel/security/lockdown").as_deref()),
             memlock(&release),
         ],
-        missing_capabilities: missing(effective),
+        missing_capabilities,
         release,
         cgroup_root,
         cgroup_mounts,
@@ -112,7 +107,7 @@ fn jit() -> Check {
     }
 }
 
-fn cgroup(mounts: &[PathBuf], root: Option<&Path>) -> Check {
+fn cgroup2(mounts: &[PathBuf], root: Option<&Path>) -> Check {
     match (root, mounts.first()) {
         (Some(root), _) => check(
             "cgroup2",
@@ -136,7 +131,7 @@ fn cgroup(mounts: &[PathBuf], root: Option<&Path>) -> Check {
     }
 }
 
-fn capabilities(effective: u64) -> Check {
+fn capabilities(effective: u64, missing: &[&str]) -> Check {
     let lacking: Vec<String> = CAPABILITIES
         .iter()
         .filter(|&&(_, bit, _)| !has(effective, bit))
@@ -146,7 +141,7 @@ fn capabilities(effective: u64) -> Check {
         let names = CAPABILITIES.map(|(name, ..)| name).join(", ");
         return check("capabilities", Verdict::Ok, names);
     }
-    let verdict = if missing(effective).is_empty() {
+    let verdict = if missing.is_empty() {
         Verdict::Warning
     } else {
         Verdict::Refused
@@ -156,19 +151,6 @@ fn capabilities(effective: u64) -> Check {
         verdict,
         format!("without {}", lacking.join(", ")),
     )
-}
-
-/// What the packet tap needs and this process has not.
-fn missing(effective: u64) -> Vec<&'static str> {
-    let (needed, _) = CAPABILITIES.split_at(3);
-    needed
-        .iter()
-        .filter(|&&(name, bit, _)| {
-            let stands_in = name != "CAP_NET_ADMIN" && has(effective, CAP_SYS_ADMIN);
-            !has(effective, bit) && !stands_in
-        })
-        .map(|&(name, ..)| name)
-        .collect()
 }
 
 fn has(effective: u64, bit: u32) -> bool {
@@ -269,22 +251,6 @@ pub fn has_v1_socket_tags() -> bool {
     })
 }
 
-fn cgroup_mounts() -> Vec<PathBuf> {
-    Process::myself()
-        .and_then(|process| process.mountinfo())
-        .map_or_else(
-            |_| Vec::new(),
-            |mounts| {
-                mounts
-                    .0
-                    .into_iter()
-                    .filter(|mount| mount.fs_type == "cgroup2")
-                    .map(|mount| mount.mount_point)
-                    .collect()
-            },
-        )
-}
-
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path)
         .ok()
@@ -312,11 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn missing_capabilities_are_named() {
-        assert_eq!(missing(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing(1 << 39 | 1 << 38), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing(1 << CAP_SYS_ADMIN | 1 << 12), [""; 0]);
-        assert_eq!(capabilities(0).verdict, Verdict::Refused);
+    fn capabilities_that_lack_are_named_with_their_use() {
+        let check = capabilities(1 << 12, &["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(check.verdict, Verdict::Refused);
+        assert!(
+            check.text.contains("CAP_BPF (load programs and maps)"),
+            "{}",
+            check.text
+        );
+        assert!(!check.text.contains("CAP_NET_ADMIN"), "{}", check.text);
+        assert_eq!(capabilities(u64::MAX, &[]).verdict, Verdict::Ok);
+        assert_eq!(capabilities(0, &[]).verdict, Verdict::Warning);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::{fs::File, io::Write as _, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 
-use self::report::Report;
+use wsmon::kernel::{self, Kernel};
+
+use self::report::{Report, Tap};
 use crate::output::{self, escape_json};
 
 const EXAMPLES: &str = "\
@@ -45,7 +47,7 @@ impl Doctor {
         let cgroup = host.cgroup_root.as_ref().or(host.cgroup_mounts.first());
         let cgroup = cgroup.and_then(|path| File::open(path).ok());
         let programs = probe::programs(cgroup.as_ref(), capable);
-        let report = Report::new(host, programs, probe::maps(capable));
+        let report = Report::new(host, programs, probe::maps(capable), try_tap());
 
         let mut out = output::stdout();
         match self.output {
@@ -62,4 +64,19 @@ impl Doctor {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Loads and attaches the tap as the agent does, with little memory, and lets go of it.
+fn try_tap() -> Tap {
+    let options = kernel::Options {
+        slots: 16,
+        ring_bytes: 64 << 10,
+        buffers: 4,
+        ..kernel::Options::default()
+    };
+    let tried = Kernel::load(&options);
+    Tap::tried(match tried {
+        Ok((kernel, _)) => Ok(kernel.has_process_hook),
+        Err(error) => Err(error.to_string()),
+    })
 }

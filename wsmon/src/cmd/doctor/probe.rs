@@ -18,31 +18,36 @@ pub fn programs(cgroup: Option<&File>, capable: bool) -> Vec<Check> {
     vec![
         check("cgroup_skb", "packet tap", try_cgroup_skb(cgroup)),
         check(
-            "tp_btf",
-            "process of a connection",
+            "tp_btf inet_sock_set_state",
+            "packet tap",
+            bpf::try_btf_hook(BtfHook::Tracepoint("inet_sock_set_state")),
+        ),
+        check(
+            "tp_btf sock_send_length",
+            "process of a connection, else from procfs",
             bpf::try_btf_hook(BtfHook::Tracepoint("sock_send_length")),
         ),
         check(
             "raw_tracepoint",
-            "connection states",
+            "not used yet",
             bpf::try_raw_tracepoint(c"inet_sock_set_state"),
         ),
         check(
             "sock_ops",
-            "connection states",
+            "not used yet",
             bpf::load(bpf_prog_type::BPF_PROG_TYPE_SOCK_OPS, None, 0).map(drop),
         ),
         check(
             "fentry",
-            "socket tap",
+            "socket tap, not built in yet",
             bpf::try_btf_hook(BtfHook::Entry("tcp_sendmsg")),
         ),
         check(
             "kprobe",
-            "socket tap where there is no fentry",
+            "socket tap where there is no fentry, not built in yet",
             bpf::try_kprobe(c"tcp_sendmsg"),
         ),
-        check("uprobe", "tls tap", bpf::try_uprobe()),
+        check("uprobe", "tls tap, not built in yet", bpf::try_uprobe()),
     ]
 }
 
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_tried_whatever_this_process_may_do() {
-        assert_eq!(programs(None, false).len(), 7);
+        assert_eq!(programs(None, false).len(), 8);
         assert_eq!(maps(false).len(), 4);
     }
 }

@@ -49,12 +49,11 @@ pub struct Tap {
     pub name: Option<&'static str>,
     pub reason: String,
     /// Where the process of a connection would be learnt: `hook` or `procfs`.
-    pub process_source: &'static str,
+    pub process_source: Option<&'static str>,
 }
 
 impl Report {
-    pub fn new(host: Host, programs: Vec<Check>, maps: Vec<Check>) -> Self {
-        let tap = choose(&programs, &maps);
+    pub fn new(host: Host, programs: Vec<Check>, maps: Vec<Check>, tap: Tap) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             architecture: std::env::consts::ARCH,
@@ -89,11 +88,10 @@ impl Report {
             self.tap.name.unwrap_or("none"),
             self.tap.reason
         )?;
-        writeln!(
-            out,
-            "  process of a connection from: {}\n",
-            self.tap.process_source
-        )?;
+        if let Some(source) = self.tap.process_source {
+            writeln!(out, "  process of a connection from: {source}")?;
+        }
+        writeln!(out)?;
         list(out, "NOT SEEN ON THIS HOST", &self.unseen)?;
         if !self.remedies.is_empty() {
             writeln!(out)?;
@@ -103,32 +101,23 @@ impl Report {
     }
 }
 
-fn choose(programs: &[Check], maps: &[Check]) -> Tap {
-    let granted = |name: &str| {
-        programs
-            .iter()
-            .chain(maps)
-            .any(|check| check.name == name && check.verdict == Verdict::Ok)
-    };
-    let process_source = if granted("tp_btf") { "hook" } else { "procfs" };
-    let lacking: Vec<&str> = ["cgroup_skb", "ring_buffer", "socket_storage", "array"]
-        .into_iter()
-        .filter(|name| !granted(name))
-        .collect();
-    if !lacking.is_empty() {
-        let reason = format!("the packet tap needs {}", lacking.join(", "));
-        return Tap {
-            name: None,
-            reason,
-            process_source,
-        };
-    }
-    Tap {
-        name: Some("packet"),
-        reason: "cgroup_skb sees every TCP byte of plain WebSockets, whatever call wrote it; \
-                 it is the tap of this version"
-            .into(),
-        process_source,
+impl Tap {
+    /// What came of loading and attaching the tap itself: whether there is a process hook.
+    pub fn tried(result: Result<bool, String>) -> Self {
+        match result {
+            Ok(has_process_hook) => Self {
+                name: Some("packet"),
+                reason: "loaded and attached; it sees every TCP byte of plain WebSockets, \
+                         whatever call wrote it, and is the tap of this version"
+                    .into(),
+                process_source: Some(if has_process_hook { "hook" } else { "procfs" }),
+            },
+            Err(reason) => Self {
+                name: None,
+                reason,
+                process_source: None,
+            },
+        }
     }
 }
 
@@ -235,25 +224,18 @@ mod tests {
         names.iter().map(check).collect()
     }
 
-    const MAPS: [&str; 3] = ["ring_buffer", "socket_storage", "array"];
-
     #[test]
-    fn the_packet_tap_works_where_all_that_it_needs_is_granted() {
-        let maps = checks(&MAPS, Verdict::Ok);
-        let tap = choose(&checks(&["cgroup_skb", "tp_btf"], Verdict::Ok), &maps);
-        assert_eq!((tap.name, tap.process_source), (Some("packet"), "hook"));
-        let tap = choose(&checks(&["cgroup_skb"], Verdict::Ok), &maps);
-        assert_eq!((tap.name, tap.process_source), (Some("packet"), "procfs"));
-    }
-
-    #[test]
-    fn no_tap_says_what_it_lacks() {
-        let tap = choose(
-            &checks(&["cgroup_skb"], Verdict::Refused),
-            &checks(&MAPS, Verdict::Ok),
+    fn the_tap_is_the_one_that_could_be_attached() {
+        let tap = Tap::tried(Ok(false));
+        assert_eq!(
+            (tap.name, tap.process_source),
+            (Some("packet"), Some("procfs"))
         );
-        assert_eq!(tap.name, None);
-        assert_eq!(tap.reason, "the packet tap needs cgroup_skb");
+        let tap = Tap::tried(Err("the kernel refuses".into()));
+        assert_eq!(
+            (tap.name, tap.reason.as_str()),
+            (None, "the kernel refuses")
+        );
     }
 
     #[test]
@@ -265,7 +247,12 @@ mod tests {
             cgroup_root: None,
             cgroup_mounts: Vec::new(),
         };
-        let report = Report::new(host, checks(&["cgroup_skb"], Verdict::Refused), Vec::new());
+        let report = Report::new(
+            host,
+            checks(&["cgroup_skb"], Verdict::Refused),
+            Vec::new(),
+            Tap::tried(Err("not permitted".into())),
+        );
         assert!(!report.works());
         let mut out = Vec::new();
         report.write(&mut out).unwrap();
