@@ -2,10 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::bail;
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use wsmon::{engine::Engine, export::http, kernel::Options, model::Config};
 
-use super::args::{bytes, period};
+use super::{
+    args::{bytes, period},
+    stop::Stop,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,11 +89,41 @@ pub enum ProcessSource {
 }
 
 impl Agent {
-    #[expect(
-        clippy::unused_async,
-        reason = "it waits for its end, once there is something to run"
-    )]
     pub async fn run(self) -> anyhow::Result<()> {
-        bail!("the agent is not built in yet")
+        let mut stop = Stop::listen()?;
+        let listener = TcpListener::bind(self.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}; choose another address with --listen",
+                self.listen
+            )
+        })?;
+        let options = Options {
+            cgroup: self.cgroup,
+            slots: self.slots,
+            ring_bytes: self.ring_size,
+            process_hook: self.process_source != ProcessSource::Procfs,
+            ..Options::default()
+        };
+        let config = Config {
+            max_services: self.max_services,
+            max_series: self.max_series,
+            handshake_timeout_seconds: self.handshake_timeout.as_secs().max(1),
+            ..Config::default()
+        };
+        let (engine, handle) = Engine::start(&options, config)?;
+        let server = http::Options {
+            listen: listener
+                .local_addr()
+                .context("the listening socket has no address")?,
+            api_token: None,
+            host_names: Vec::new(),
+        };
+        tracing::info!("metrics at http://{}/metrics", server.listen);
+        let router = http::router(handle, server);
+        let engine = tokio::spawn(engine.run());
+        let served = http::serve(listener, router, stop.requested()).await;
+        // The handles are gone with the server: the engine detaches its programs and ends.
+        engine.await.context("the engine failed")?;
+        served.context("the HTTP server failed")
     }
 }

@@ -78,6 +78,17 @@ type Head = event::Head<0>;
 type Frame = event::Frame<0>;
 
 impl<'a> Event<'a> {
+    /// The connection that the event is about, if it comes from the ring buffer.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Head { id, .. }
+            | Self::State { id, .. }
+            | Self::Frame { id, .. }
+            | Self::Process { id, .. } => Some(*id),
+            Self::Slot { .. } => None,
+        }
+    }
+
     /// Reads a record of the ring buffer.
     pub fn parse(record: &'a [u8]) -> Result<Self, DecodeError> {
         let version = byte(record, offset_of!(EventHeader, version))?;

@@ -29,6 +29,8 @@ pub enum Request {
         filter: Filter,
         /// Records in a second; what is over becomes one [`crate::model::view::Traced::Dropped`].
         max_rate: Option<u32>,
+        /// Whether Close frames come with their reasons.
+        show_reasons: bool,
         reply: oneshot::Sender<mpsc::Receiver<TraceRecord>>,
     },
     /// Who answers.
@@ -78,10 +80,12 @@ impl Handle {
         &self,
         filter: Filter,
         max_rate: Option<u32>,
+        show_reasons: bool,
     ) -> Result<mpsc::Receiver<TraceRecord>, Gone> {
         self.ask(|reply| Request::Trace {
             filter,
             max_rate,
+            show_reasons,
             reply,
         })
         .await

@@ -138,7 +138,7 @@ type Shared = State<Arc<Server>>;
 async fn index() -> &'static str {
     "wsmon\n\n/metrics\n/healthz\n/readyz\n/api/v1/info\n\
      /api/v1/connections?pid=&port=&remote=&path=&role=\n\
-     /api/v1/trace?pid=&port=&remote=&path=&role=&only=&code=&max_rate=\n"
+     /api/v1/trace?pid=&port=&remote=&path=&role=&only=&code=&max_rate=&show_reasons=\n"
 }
 
 async fn metrics(State(server): Shared, headers: HeaderMap) -> Result<Response, Failure> {
@@ -182,10 +182,15 @@ async fn trace(State(server): Shared, uri: Uri) -> Result<Response, Failure> {
             Failure::Query("max_rate: not a number of records in a second".to_owned())
         })?),
     };
+    let show_reasons = match parameter(&uri, "show_reasons") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Failure::Query("show_reasons: true or false".to_owned())),
+    };
     let Ok(permit) = Arc::clone(&server.traces).try_acquire_owned() else {
         return Err(Failure::TooManyTraces);
     };
-    let records = answer(server.handle.trace(filter, max_rate)).await?;
+    let records = answer(server.handle.trace(filter, max_rate, show_reasons)).await?;
     let lines = futures_util::stream::unfold((records, permit), async |(mut records, permit)| {
         let record = records.recv().await?;
         let mut lines = Vec::new();

@@ -221,12 +221,16 @@ impl Kernel {
         self.counters.get(counter as usize).unwrap_or(0)
     }
 
-    /// Drops handshakes on listening sockets whose own sockets never came: those of slots that
-    /// `is_stale` says were given back.
-    pub fn sweep_pending(&mut self, is_stale: impl Fn(SocketRef) -> bool) {
+    /// Drops handshakes on listening sockets whose own sockets never came: their slots were given
+    /// back.
+    pub fn sweep_pending(&mut self) {
         if self.counter(Counter::Pending) == 0 {
             return;
         }
+        let is_stale = |of: SocketRef| {
+            self.slot(of.slot)
+                .is_none_or(|slot| slot.generation != of.generation)
+        };
         let stale: Vec<PairKey> = self
             .pending
             .iter()

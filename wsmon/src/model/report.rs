@@ -19,6 +19,14 @@ pub struct Unidentified {
     pub remote: SocketAddr,
 }
 
+/// A connection that may be traced.
+pub struct Traceable {
+    pub slot: u32,
+    pub view: ConnectionView,
+    /// Whether no more will become known of whose it is.
+    pub is_settled: bool,
+}
+
 impl Model {
     /// WebSockets whose process is not known. Each comes again until it is answered with
     /// [`Event::Process`], or until it has settled without.
@@ -34,6 +42,18 @@ impl Model {
                 remote: connection.remote(),
             })
             .collect()
+    }
+
+    /// The WebSockets that can have frames from now on.
+    pub fn traceable(&self, now_ns: u64) -> impl Iterator<Item = Traceable> {
+        self.owners
+            .connections()
+            .filter(|connection| connection.is_live())
+            .map(move |connection| Traceable {
+                slot: connection.id.slot,
+                view: connection.view(self.clock, now_ns),
+                is_settled: connection.process.is_some() || connection.service.is_some(),
+            })
     }
 
     /// Sums by service. Live connections are in it with what they have so far.

@@ -127,7 +127,7 @@ impl Trace {
                 let records = local::trace(filter, self.show_reasons)
                     .await
                     .map_err(|error| error.context(nobody.to_string()))?;
-                Ok(local::stream(records).map(Ok).boxed())
+                Ok(records.map(Ok).boxed())
             }
             Err(error) => Err(error.into()),
         }

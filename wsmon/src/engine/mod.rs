@@ -1,0 +1,321 @@
+//! The loop that owns the kernel side and the model: events and slots go in, whoever asks through
+//! a [`Handle`] gets answers.
+
+mod owners;
+mod tracers;
+
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+use wsmon_common::cursor::Counter;
+
+use self::{owners::OwnerSearch, tracers::Tracers};
+use crate::{
+    decode::{ConnectionId, Event},
+    export::handle::{self, Handle, Info, Request},
+    identity::process::Processes,
+    kernel::{Kernel, KernelError, Options},
+    model::{self, Model, clock::ClockOffset, snapshot::Snapshot},
+};
+
+/// How often the slots are looked at when nothing else asks for it.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Sweeps between two calls of [`Model::tick`].
+const SWEEPS_PER_TICK: u32 = 4;
+/// Records that are read from the ring before anything else is looked at.
+const BATCH: usize = 4096;
+
+/// Loads the programs and watches until every handle is gone, or the engine is dropped.
+pub struct Engine {
+    kernel: Kernel,
+    ring: AsyncFd<RingBuf<MapData>>,
+    ring_bytes: u32,
+    model: Model,
+    processes: Processes,
+    owners: OwnerSearch,
+    tracers: Tracers,
+    requests: mpsc::Receiver<Request>,
+    /// Records that could not be read.
+    refused: u64,
+    /// The fullest that the ring was since it was last asked for, in bytes.
+    fullest: u32,
+    sweeps: u32,
+}
+
+impl Engine {
+    /// Loads and attaches the programs.
+    pub fn start(options: &Options, config: model::Config) -> Result<(Self, Handle), KernelError> {
+        let (kernel, ring) = Kernel::load(options)?;
+        // SAFETY: the map's descriptor stays open and the same for as long as the ring lives.
+        let ring = unsafe { AsyncFd::register(ring) }
+            .map_err(|error| KernelError::Mapping("EVENTS", error.into()))?;
+        let (handle, requests) = handle::channel();
+        // Reasons are kept from whoever did not ask for them where records are handed out.
+        let config = model::Config {
+            show_reasons: true,
+            ..config
+        };
+        let engine = Self {
+            ring_bytes: options.ring_bytes.max(4096).next_power_of_two(),
+            owners: OwnerSearch::new(kernel.has_process_hook),
+            kernel,
+            ring,
+            model: Model::new(config, clock_offset()),
+            processes: Processes::default(),
+            tracers: Tracers::default(),
+            requests,
+            refused: 0,
+            fullest: 0,
+            sweeps: 0,
+        };
+        info!(tap = engine.tap(), reason = engine.tap_reason(), "watching");
+        Ok((engine, handle))
+    }
+
+    /// Works until every handle is gone.
+    pub async fn run(mut self) {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(request) => self.answer(request),
+                    None => return,
+                },
+                ready = self.ring.readable() => match ready {
+                    Ok(mut guard) => {
+                        guard.clear_ready();
+                        drop(guard);
+                        self.read_ring();
+                    }
+                    Err(error) => warn!(%error, "the ring of events cannot be awaited"),
+                },
+                found = self.owners.found() => {
+                    let now = now_ns();
+                    for (id, pid) in found {
+                        self.identify(id, pid, now);
+                    }
+                }
+                _ = sweep.tick() => {
+                    self.read_ring();
+                    self.sweep();
+                }
+            }
+            self.hand_out();
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        // Who asks no longer may have gone: then nobody wants the answer.
+        match request {
+            Request::Snapshot(reply) => {
+                self.catch_up();
+                let _ = reply.send(self.snapshot());
+            }
+            Request::Connections { filter, reply } => {
+                self.catch_up();
+                let mut connections = self.model.connections(now_ns());
+                connections.retain(|connection| filter.matches_connection(connection));
+                let _ = reply.send(connections);
+            }
+            Request::Trace {
+                filter,
+                max_rate,
+                show_reasons,
+                reply,
+            } => {
+                self.catch_up();
+                let records = self.tracers.add(filter, max_rate, show_reasons);
+                let _ = reply.send(records);
+                self.choose_traced();
+            }
+            Request::Info(reply) => {
+                let _ = reply.send(Info {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    tap: self.tap().to_owned(),
+                    tap_reason: self.tap_reason().to_owned(),
+                    pid: std::process::id(),
+                });
+            }
+        }
+    }
+
+    fn tap(&self) -> &'static str {
+        "packet"
+    }
+
+    fn tap_reason(&self) -> &'static str {
+        "only_tap"
+    }
+
+    /// Everything that the kernel has said by now.
+    fn catch_up(&mut self) {
+        self.read_ring();
+        self.sweep();
+    }
+
+    fn read_ring(&mut self) {
+        let now = now_ns();
+        let mut bytes = 0;
+        let mut news = false;
+        for _ in 0..BATCH {
+            let Some(record) = self.ring.get_mut().next() else {
+                break;
+            };
+            bytes += record.len() as u32 + 8;
+            let Ok(event) = Event::parse(&record) else {
+                self.refused += 1;
+                continue;
+            };
+            let id = event.connection();
+            if let Some(id) = id
+                && (matches!(event, Event::State { .. }) || !self.model.knows(id))
+            {
+                if let Some(slot) = self.kernel.slot(id.slot) {
+                    self.model.apply(
+                        Event::Slot {
+                            index: id.slot,
+                            slot: &slot,
+                        },
+                        now,
+                    );
+                }
+                news = true;
+            }
+            self.model.apply(event, now);
+        }
+        self.fullest = self.fullest.max(bytes);
+        if news {
+            self.identify_all(now);
+            self.choose_traced();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = now_ns();
+        for index in 0..self.kernel.slots() {
+            if let Some(slot) = self.kernel.slot(index) {
+                self.model.apply(Event::Slot { index, slot: &slot }, now);
+            }
+        }
+        self.identify_all(now);
+        self.sweeps += 1;
+        if self.sweeps.is_multiple_of(SWEEPS_PER_TICK) {
+            self.model.tick(now);
+        }
+        let releases = self.model.take_releases();
+        for id in &releases {
+            if let Err(error) = self.kernel.release(id.slot) {
+                warn!(%error, slot = id.slot, "a slot is lost");
+            }
+        }
+        if !releases.is_empty() {
+            self.kernel.sweep_pending();
+        }
+    }
+
+    /// Finds the processes of connections that have none yet.
+    fn identify_all(&mut self, now: u64) {
+        let unidentified = self.model.unidentified();
+        for connection in &unidentified {
+            if let Some(pid) = connection.pid {
+                self.identify(connection.id, pid, now);
+            }
+        }
+        self.owners.look_for(
+            unidentified
+                .iter()
+                .filter(|connection| connection.pid.is_none()),
+        );
+    }
+
+    fn identify(&mut self, id: ConnectionId, pid: u32, now: u64) {
+        let process = self
+            .processes
+            .get(pid)
+            .unwrap_or_else(|| crate::identity::Process::unknown(Some(pid)));
+        self.model.apply(Event::Process { id, process }, now);
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let mut snapshot = self.model.snapshot(now_ns());
+        let agent = &mut snapshot.agent;
+        agent.tap = self.tap().to_owned();
+        agent.tap_reason = self.tap_reason().to_owned();
+        agent.events_lost += self.kernel.counter(Counter::EventsLost) + self.refused;
+        agent.untracked_connections = [
+            Counter::Untracked,
+            Counter::StorageFailed,
+            Counter::PendingFull,
+        ]
+        .map(|counter| self.kernel.counter(counter))
+        .iter()
+        .sum();
+        agent.slots_limit = u64::from(self.kernel.slots());
+        agent.ring_fill_ratio = f64::from(self.fullest) / f64::from(self.ring_bytes);
+        self.fullest = 0;
+        snapshot
+    }
+
+    /// Passes records on to whoever traces; stops the events when nobody does any more.
+    fn hand_out(&mut self) {
+        if self.tracers.is_empty() {
+            return;
+        }
+        self.tracers
+            .hand_out(self.model.take_records(), self.model.records_dropped());
+        if self.tracers.remove_closed() {
+            self.choose_traced();
+        }
+    }
+
+    /// Tells the kernel which connections' frames somebody wants.
+    fn choose_traced(&mut self) {
+        self.model.set_tracing(!self.tracers.is_empty());
+        let frames = self.tracers.want_frames();
+        if frames != self.tracers.frames_on || frames {
+            if let Err(error) = self.kernel.trace_new(frames) {
+                warn!(%error, "new connections cannot be traced");
+            }
+            // A connection that began while frames are wanted is traced at once, and until it is
+            // known that nobody wants it.
+            for connection in self.model.traceable(now_ns()) {
+                let on = frames
+                    && self
+                        .tracers
+                        .may_want(&connection.view, connection.is_settled);
+                self.kernel.trace(connection.slot, on);
+            }
+            self.tracers.frames_on = frames;
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+fn now_ns() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock_offset() -> ClockOffset {
+    let realtime = clock(libc::CLOCK_REALTIME);
+    ClockOffset {
+        realtime_minus_monotonic_ns: realtime.wrapping_sub(now_ns()) as i64,
+    }
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure outlives the call; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
