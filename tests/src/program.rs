@@ -82,6 +82,8 @@ pub struct Server {
     pub process: Process,
     /// Behind nginx: the server that it passes everything to.
     pub backend: Option<Box<Server>>,
+    /// Removed after the process.
+    _folder: Scratch,
 }
 
 impl Server {
@@ -105,7 +107,7 @@ impl Server {
         deflate: bool,
         adapt: &dyn Fn(&mut Command),
     ) -> Self {
-        let port = port::free();
+        let (port, folder) = (port::free(), Scratch::new("server"));
         let backend = (kind == Kind::Nginx)
             .then(|| Box::new(Self::start_at(Kind::Node, address, deflate, adapt)));
         let mut command = match kind {
@@ -113,7 +115,7 @@ impl Server {
             Kind::Websockets => python_script("websockets_server.py"),
             Kind::Aiohttp => python_script("aiohttp_server.py"),
             Kind::Tungstenite => Command::new(binary("tungstenite-server")),
-            Kind::Nginx => nginx(port, backend.as_ref().expect("started").port),
+            Kind::Nginx => nginx(folder.path(), port, backend.as_ref().expect("started").port),
             Kind::Chromium => panic!("Chromium is a client"),
         };
         if kind != Kind::Nginx {
@@ -135,6 +137,7 @@ impl Server {
             port,
             process,
             backend,
+            _folder: folder,
         }
     }
 
@@ -155,6 +158,8 @@ impl Server {
 pub struct Client {
     pub kind: Kind,
     pub process: Process,
+    /// Removed after the process.
+    _folder: Scratch,
 }
 
 impl Client {
@@ -168,6 +173,7 @@ impl Client {
     ///
     /// If it does not come up.
     pub fn start_with(kind: Kind, adapt: &dyn Fn(&mut Command)) -> Self {
+        let folder = Scratch::new("client");
         let mut command = match kind {
             Kind::Node => node("client.cjs"),
             Kind::Websockets => python_script("websockets_client.py"),
@@ -175,7 +181,7 @@ impl Client {
             Kind::Tungstenite => Command::new(binary("tungstenite-client")),
             Kind::Chromium => {
                 let mut command = node("chromium.cjs");
-                command.arg(scratch("chromium"));
+                command.arg(folder.path());
                 command
             }
             Kind::Nginx => panic!("nginx is a server"),
@@ -185,7 +191,11 @@ impl Client {
         if kind == Kind::Chromium {
             process.answer();
         }
-        Self { kind, process }
+        Self {
+            kind,
+            process,
+            _folder: folder,
+        }
     }
 
     /// The `process` label of its connections.
@@ -275,8 +285,7 @@ fn node(name: &str) -> Command {
     command
 }
 
-fn nginx(port: u16, backend: u16) -> Command {
-    let folder = scratch("nginx");
+fn nginx(folder: &Path, port: u16, backend: u16) -> Command {
     let shown = folder.display();
     // One process: what is killed is what holds the sockets.
     let config = format!(
@@ -300,25 +309,38 @@ fn nginx(port: u16, backend: u16) -> Command {
     let mut command = Command::new("nginx");
     command
         .arg("-p")
-        .arg(&folder)
+        .arg(folder)
         .arg("-c")
         .arg(&file)
         .args(["-e", "stderr"]);
     command
 }
 
-/// An empty folder for one use.
-///
-/// # Panics
-///
-/// If it cannot be made.
-pub fn scratch(name: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = binary("e2e-scratch").join(format!("{name}-{}-{number}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("target can be written");
-    folder
+/// A folder for one use, removed when dropped.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn new(name: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("{name}-{}-{number}", std::process::id());
+        let folder = binary("e2e-scratch").join(folder);
+        std::fs::create_dir_all(&folder).expect("target can be written");
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn here() -> &'static Path {

@@ -17,7 +17,7 @@ use wsmon_e2e::{
     ledger::Ledger,
     port,
     process::own_name,
-    program::{Kind, Server, scratch},
+    program::{Kind, Scratch, Server},
     raw::{
         BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, Pair, Side, TEXT, accept, connect, frame,
         header, listen, pass, pass_in_pieces, read_head, request, response,
@@ -521,9 +521,9 @@ fn payload_by_sendfile_and_splice() {
     let Some(agent) = agent::shared("payload_by_sendfile_and_splice") else {
         return;
     };
-    let folder = scratch("sendfile");
-    std::fs::write(folder.join("payload"), vec![9; LENGTH]).unwrap();
-    let mut file = File::open(folder.join("payload")).unwrap();
+    let folder = Scratch::new("sendfile");
+    std::fs::write(folder.path().join("payload"), vec![9; LENGTH]).unwrap();
+    let mut file = File::open(folder.path().join("payload")).unwrap();
     let mut pair = Pair::open();
     for side in Side::BOTH {
         let head = header(FIN | BINARY, side == Side::Client, LENGTH as u64);

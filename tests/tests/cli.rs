@@ -14,7 +14,7 @@ use wsmon_e2e::{
     agent::{Agent, can_run, wsmon},
     bpf, port,
     process::Process,
-    program::{Kind, Server, find, scratch},
+    program::{Kind, Scratch, Server, find},
     raw::{FIN, PING, Pair, Side, TEXT, connect, read_head, request},
     skip, within,
 };
@@ -458,7 +458,7 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
     pair.close(Side::Client, 1000);
     let ends = ("1000.close_frame.local", "1000.close_frame.remote");
     agent.check("there is something on the page", &pair.services(Some(ends)));
-    let folder = scratch("promtool");
+    let folder = Scratch::new("promtool");
     for (format, accept) in [
         ("text", ""),
         ("openmetrics", "application/openmetrics-text; version=1.0.0"),
@@ -469,7 +469,7 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
             format == "openmetrics",
             "{format}"
         );
-        let file = folder.join(format);
+        let file = folder.path().join(format);
         std::fs::write(&file, page).unwrap();
         let checked = Command::new("promtool")
             .args(["check", "metrics"])
