@@ -18,6 +18,10 @@ pub struct SocketRef {
 pub const ISLANDS: usize = 8;
 /// The longest segment that can be kept.
 pub const ISLAND_BYTES: usize = 65536;
+/// Bytes of an island that a further segment can still be appended to.
+pub const APPEND_BELOW: usize = 32768;
+/// The size of an island's buffer.
+pub const BUFFER_BYTES: usize = ISLAND_BYTES + APPEND_BELOW;
 /// Free, in [`Island::state`].
 pub const ISLAND_FREE: u64 = 0;
 /// Somebody is writing the island.
@@ -149,11 +153,9 @@ pub enum Counter {
     PendingFull = 5,
     /// Handshakes on a listening socket that wait for their own socket.
     Pending = 6,
-    /// Segments whose checksum was wrong.
-    BadChecksum = 7,
     /// Always 0: see [`crate::head::HeadWalk::new`].
-    Zero = 8,
+    Zero = 7,
 }
 
 /// Entries in the map of counters.
-pub const COUNTERS: usize = 9;
+pub const COUNTERS: usize = 8;

@@ -492,7 +492,7 @@ impl Direction {
                 let code = close_code(header, &self.window, at);
                 if header.payload_len == 1 {
                     violate(Violation::CloseTooShort);
-                } else if !is_sendable(code) && code != CLOSE_NO_STATUS {
+                } else if header.payload_len != 0 && !is_sendable(code) {
                     violate(Violation::CloseCode);
                 }
                 if slot.close_code == CLOSE_NONE {

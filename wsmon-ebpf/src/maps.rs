@@ -3,12 +3,12 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, Queue, RingBuf, SkStorage},
-    helpers::generated::bpf_sk_storage_get,
+    helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
     macros::btf_map,
 };
 use core::ffi::c_void;
 use wsmon_common::{
-    cursor::{AddressPair, COUNTERS, Counter, Cursor, ISLAND_BYTES, Shared, SocketRef},
+    cursor::{AddressPair, COUNTERS, Counter, Cursor, BUFFER_BYTES, Shared, SocketRef},
     slot::Slot,
 };
 
@@ -36,7 +36,7 @@ pub static PENDING: HashMap<AddressPair, SocketRef, 1024> = HashMap::new();
 
 /// Bytes of segments that came before their turn. Sized at load.
 #[btf_map]
-pub static BUFFERS: Array<[u8; ISLAND_BYTES], 1> = Array::new();
+pub static BUFFERS: Array<[u8; BUFFER_BYTES], 1> = Array::new();
 
 /// Buffers that nobody uses. Filled by user space. Sized at load.
 #[btf_map]
@@ -114,6 +114,17 @@ pub unsafe fn set_socket_ref(sk: *mut c_void, mut to: SocketRef) -> bool {
         *value = to;
     }
     true
+}
+
+/// Forgets the socket's slot.
+///
+/// # Safety
+///
+/// `sk` is a socket that the verifier knows as such.
+#[inline(always)]
+pub unsafe fn clear_socket_ref(sk: *mut c_void) {
+    // SAFETY: by the contract of this function.
+    unsafe { bpf_sk_storage_delete((&raw const SOCKETS).cast_mut().cast(), sk) };
 }
 
 /// The slot and the cursor of a connection.

@@ -21,6 +21,12 @@ pub static TCP_RCV_WUP: Global<u32> = Global::new(MISSING);
 /// `struct tcp_sock`: `rcv_wnd`.
 #[unsafe(no_mangle)]
 pub static TCP_RCV_WND: Global<u32> = Global::new(MISSING);
+/// `struct sk_buff`: the byte that holds the bit `csum_valid`.
+#[unsafe(no_mangle)]
+pub static SKB_CSUM_VALID: Global<u32> = Global::new(MISSING);
+/// Which bit of that byte.
+#[unsafe(no_mangle)]
+pub static SKB_CSUM_VALID_MASK: Global<u32> = Global::new(0);
 /// `struct task_struct`: `flags`.
 #[unsafe(no_mangle)]
 pub static TASK_FLAGS: Global<u32> = Global::new(MISSING);

@@ -11,11 +11,12 @@ use wsmon_common::slot::{STATE_CANDIDATE, STATE_FREE, STATE_HANDSHAKE, Slot};
 
 use crate::{
     emit,
-    maps::{connection, socket_ref},
+    maps::{clear_socket_ref, connection, socket_ref},
     offsets::{MISSING, SOCK_ERR, TASK_FLAGS, TCP_SND_NXT, TCP_WRITE_SEQ, read},
     packet::receive,
 };
 
+const TCP_SYN_SENT: i32 = 2;
 const TCP_CLOSE: i32 = 7;
 /// `current->flags`: the task is exiting (include/linux/sched.h).
 const PF_EXITING: u32 = 0x4;
@@ -29,6 +30,12 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
     let Some(of) = (unsafe { socket_ref(sk) }) else {
         return 0;
     };
+    if new == TCP_SYN_SENT {
+        // A socket that was disconnected connects again: what it was is another connection.
+        // SAFETY: as above.
+        unsafe { clear_socket_ref(sk) };
+        return 0;
+    }
     let Some((slot, cursor)) = connection(of.slot) else {
         return 0;
     };

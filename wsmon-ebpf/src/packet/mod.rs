@@ -1,6 +1,7 @@
 //! Tap `packet`: `cgroup_skb` on both directions. The only verdict is to let the packet pass.
 
 mod accept;
+mod checksum;
 mod connection;
 pub mod receive;
 mod segment;

@@ -8,16 +8,17 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use wsmon_common::{
     cursor::{
-        Counter, Cursor, ISLAND_BYTES, ISLAND_CLAIMED, ISLAND_FREE, ISLAND_READY, ISLANDS, Island,
+        APPEND_BELOW, Counter, Cursor, ISLAND_BYTES, ISLAND_CLAIMED, ISLAND_FREE, ISLAND_READY, ISLANDS, Island,
         SocketRef,
     },
     event::RECEIVED,
     slot::Slot,
     stream::Chunk,
+    verifier::opaque,
 };
 
 use super::{
-    Socket, TCP_LISTEN, connection, connection_of, note_end,
+    Socket, TCP_LISTEN, checksum, connection, connection_of, note_end,
     segment::{FIN, RST, Segment},
     source::{Packet, length},
 };
@@ -71,6 +72,9 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
     if end_ahead as i32 <= 0 || (ahead as i32 > 0 && ahead >= window(socket, rcv_nxt)) {
         return None;
     }
+    if !checksum::is_right(skb, &segment) {
+        return None;
+    }
     // SAFETY: the maps' values live as long as the programs.
     let shared = unsafe { &*cursor };
     let start = shared.received.offset(segment.sequence);
@@ -85,6 +89,8 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
     // Every byte that TCP has taken in came through here before: see `Drain::passed`.
     let passed = shared.received.offset(rcv_nxt);
     let held = claim(shared);
+    // Read while the direction is held: what comes later cannot be missed by whoever lets go.
+    let seen = shared.arrivals.get();
     let mut waits = true;
     if held && shared.waiting.get() == 0 {
         waits = !connection::follow::<RECEIVED>(&mut source, &chunk, of, slot, cursor);
@@ -103,7 +109,7 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
         if !held && !claim(shared) {
             return None;
         }
-    } else if release(shared) {
+    } else if release(shared, seen) {
         return None;
     }
     *rest = Rest {
@@ -148,10 +154,10 @@ fn claim(cursor: &Cursor) -> bool {
     swap(&cursor.busy, 1) == 0
 }
 
-/// Lets the next CPU follow. False if a segment came meanwhile: then this CPU is to drain.
+/// Lets the next CPU follow. False if a segment came since `arrivals` was `seen`: then this CPU
+/// is to drain.
 #[inline(always)]
-fn release(cursor: &Cursor) -> bool {
-    let seen = cursor.arrivals.get();
+fn release(cursor: &Cursor, seen: u64) -> bool {
     swap(&cursor.busy, 0);
     cursor.arrivals.get() == seen || !claim(cursor)
 }
@@ -165,22 +171,7 @@ extern "C" fn keep(skb: *mut __sk_buff, slot: u32, payload: u32, len: u32, start
     };
     // SAFETY: the maps' values live as long as the programs.
     let cursor = unsafe { &mut *cursor };
-    let mut index = 0;
-    while index < ISLANDS {
-        let island = &mut cursor.islands[index];
-        index += 1;
-        if island.state.get() != ISLAND_FREE || swap(&island.state, ISLAND_CLAIMED) != ISLAND_FREE {
-            continue;
-        }
-        let Some(buffer) = fill_buffer(skb, payload, len) else {
-            swap(&island.state, ISLAND_FREE);
-            break;
-        };
-        island.start = start;
-        island.len = len;
-        island.buffer = buffer;
-        fetch_add(&cursor.waiting, 1);
-        swap(&island.state, ISLAND_READY);
+    if append(cursor, skb, payload, len, start) || add(cursor, skb, payload, len, start) {
         fetch_add(&cursor.arrivals, 1);
         return 1;
     }
@@ -189,18 +180,83 @@ extern "C" fn keep(skb: *mut __sk_buff, slot: u32, payload: u32, len: u32, start
     0
 }
 
+/// Keeps a segment together with the one before it. Several CPUs may keep, and one follow, at the
+/// same time: an island is only touched between taking it and putting it back.
 #[inline(always)]
-fn fill_buffer(skb: *mut __sk_buff, payload: u32, len: u32) -> Option<u32> {
-    let len = length(len, ISLAND_BYTES as u32)?;
-    let buffer = FREE_BUFFERS.pop().ok()??;
-    let bytes = BUFFERS.get_ptr_mut(buffer)?;
-    // SAFETY: the buffer has room for len bytes.
-    let read = unsafe { bpf_skb_load_bytes(skb.cast(), payload, bytes.cast(), len) };
-    if read != 0 {
-        let _ = FREE_BUFFERS.push(buffer, 0);
-        return None;
+fn append(cursor: &mut Cursor, skb: *mut __sk_buff, payload: u32, len: u32, start: u64) -> bool {
+    let mut index = 0;
+    while index < ISLANDS {
+        let island = &mut cursor.islands[index];
+        index += 1;
+        if island.state.get() != ISLAND_READY || island.start + u64::from(island.len) != start {
+            continue;
+        }
+        let before = swap(&island.state, ISLAND_CLAIMED);
+        let fits = before == ISLAND_READY
+            && island.start + u64::from(island.len) == start
+            && fill_buffer(skb, payload, len, island.buffer, island.len);
+        if fits {
+            island.len += len;
+        }
+        if before != ISLAND_CLAIMED {
+            swap(&island.state, before);
+        }
+        if fits {
+            return true;
+        }
     }
-    Some(buffer)
+    false
+}
+
+/// Keeps a segment in a buffer of its own.
+#[inline(always)]
+fn add(cursor: &mut Cursor, skb: *mut __sk_buff, payload: u32, len: u32, start: u64) -> bool {
+    let Ok(Some(buffer)) = FREE_BUFFERS.pop() else {
+        return false;
+    };
+    if fill_buffer(skb, payload, len, buffer, 0) {
+        let mut index = 0;
+        while index < ISLANDS {
+            let island = &mut cursor.islands[index];
+            index += 1;
+            if island.state.get() != ISLAND_FREE {
+                continue;
+            }
+            let before = swap(&island.state, ISLAND_CLAIMED);
+            if before == ISLAND_FREE {
+                island.start = start;
+                island.len = len;
+                island.buffer = buffer;
+                fetch_add(&cursor.waiting, 1);
+                swap(&island.state, ISLAND_READY);
+                return true;
+            }
+            if before != ISLAND_CLAIMED {
+                swap(&island.state, before);
+            }
+        }
+    }
+    let _ = FREE_BUFFERS.push(buffer, 0);
+    false
+}
+
+/// Copies a segment's bytes to offset `at` of a buffer.
+#[inline(always)]
+fn fill_buffer(skb: *mut __sk_buff, payload: u32, len: u32, buffer: u32, at: u32) -> bool {
+    let Some(bytes) = BUFFERS.get_ptr_mut(buffer) else {
+        return false;
+    };
+    let (Some(len), at) = (length(len, ISLAND_BYTES as u32), opaque(at)) else {
+        return false;
+    };
+    if at >= APPEND_BELOW as u64 {
+        return false;
+    }
+    // SAFETY: `at` and `len` together stay inside the buffer, by what they are at most.
+    unsafe {
+        let to = bytes.cast::<u8>().add(at as usize);
+        bpf_skb_load_bytes(skb.cast(), payload, to.cast(), len) == 0
+    }
 }
 
 struct Drain {

@@ -22,7 +22,7 @@ pub struct Segment {
     /// Sequence number of the first payload byte.
     pub sequence: u32,
     /// Where the TCP header begins, from the IP header on.
-    tcp_at: u32,
+    pub tcp_at: u32,
     /// Where the payload begins, from the IP header on.
     pub payload: u32,
     /// Bytes of payload. From the packet's length: a BIG TCP packet has none in its IP header.

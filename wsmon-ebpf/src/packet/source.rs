@@ -61,7 +61,7 @@ impl Kept {
 impl Bytes for Kept {
     #[inline(always)]
     unsafe fn copy(&self, from: u32, to: *mut c_void, len: u32) -> bool {
-        let from = (from & 0xffff) as usize;
+        let from = (from & 0x1_ffff) as usize;
         // SAFETY: by the contract of this function; the source is read by a helper that checks
         // every access itself.
         unsafe { bpf_probe_read_kernel(to, len, self.bytes.wrapping_add(from).cast()) == 0 }

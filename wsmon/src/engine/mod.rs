@@ -33,11 +33,9 @@ const BATCH: usize = 4096;
 
 /// Loads the programs and watches until every handle is gone, or the engine is dropped.
 pub struct Engine {
-    kernel: Kernel,
+    watched: Watched,
     ring: AsyncFd<RingBuf<MapData>>,
     ring_bytes: u32,
-    model: Model,
-    processes: Processes,
     owners: OwnerSearch,
     tracers: Tracers,
     requests: mpsc::Receiver<Request>,
@@ -46,6 +44,13 @@ pub struct Engine {
     /// The fullest that the ring was since it was last asked for, in bytes.
     fullest: u32,
     sweeps: u32,
+}
+
+/// What events are applied with, apart from the ring that they are borrowed from.
+struct Watched {
+    kernel: Kernel,
+    model: Model,
+    processes: Processes,
 }
 
 impl Engine {
@@ -64,10 +69,12 @@ impl Engine {
         let engine = Self {
             ring_bytes: options.ring_bytes.max(4096).next_power_of_two(),
             owners: OwnerSearch::new(kernel.has_process_hook),
-            kernel,
+            watched: Watched {
+                kernel,
+                model: Model::new(config, clock_offset()),
+                processes: Processes::default(),
+            },
             ring,
-            model: Model::new(config, clock_offset()),
-            processes: Processes::default(),
             tracers: Tracers::default(),
             requests,
             refused: 0,
@@ -100,7 +107,7 @@ impl Engine {
                 found = self.owners.found() => {
                     let now = now_ns();
                     for (id, pid) in found {
-                        self.identify(id, pid, now);
+                        self.watched.identify(id, pid, now);
                     }
                 }
                 _ = sweep.tick() => {
@@ -121,7 +128,7 @@ impl Engine {
             }
             Request::Connections { filter, reply } => {
                 self.catch_up();
-                let mut connections = self.model.connections(now_ns());
+                let mut connections = self.watched.model.connections(now_ns());
                 connections.retain(|connection| filter.matches_connection(connection));
                 let _ = reply.send(connections);
             }
@@ -176,20 +183,12 @@ impl Engine {
             };
             let id = event.connection();
             if let Some(id) = id
-                && (matches!(event, Event::State { .. }) || !self.model.knows(id))
+                && (matches!(event, Event::State { .. }) || !self.watched.model.knows(id))
             {
-                if let Some(slot) = self.kernel.slot(id.slot) {
-                    self.model.apply(
-                        Event::Slot {
-                            index: id.slot,
-                            slot: &slot,
-                        },
-                        now,
-                    );
-                }
+                self.watched.look_at(id, now);
                 news = true;
             }
-            self.model.apply(event, now);
+            self.watched.model.apply(event, now);
         }
         self.fullest = self.fullest.max(bytes);
         if news {
@@ -200,33 +199,35 @@ impl Engine {
 
     fn sweep(&mut self) {
         let now = now_ns();
-        for index in 0..self.kernel.slots() {
-            if let Some(slot) = self.kernel.slot(index) {
-                self.model.apply(Event::Slot { index, slot: &slot }, now);
+        for index in 0..self.watched.kernel.slots() {
+            if let Some(slot) = self.watched.kernel.slot(index) {
+                self.watched
+                    .model
+                    .apply(Event::Slot { index, slot: &slot }, now);
             }
         }
         self.identify_all(now);
         self.sweeps += 1;
         if self.sweeps.is_multiple_of(SWEEPS_PER_TICK) {
-            self.model.tick(now);
+            self.watched.model.tick(now);
         }
-        let releases = self.model.take_releases();
+        let releases = self.watched.model.take_releases();
         for id in &releases {
-            if let Err(error) = self.kernel.release(id.slot) {
+            if let Err(error) = self.watched.kernel.release(id.slot) {
                 warn!(%error, slot = id.slot, "a slot is lost");
             }
         }
         if !releases.is_empty() {
-            self.kernel.sweep_pending();
+            self.watched.kernel.sweep_pending();
         }
     }
 
     /// Finds the processes of connections that have none yet.
     fn identify_all(&mut self, now: u64) {
-        let unidentified = self.model.unidentified();
+        let unidentified = self.watched.model.unidentified();
         for connection in &unidentified {
             if let Some(pid) = connection.pid {
-                self.identify(connection.id, pid, now);
+                self.watched.identify(connection.id, pid, now);
             }
         }
         self.owners.look_for(
@@ -236,29 +237,21 @@ impl Engine {
         );
     }
 
-    fn identify(&mut self, id: ConnectionId, pid: u32, now: u64) {
-        let process = self
-            .processes
-            .get(pid)
-            .unwrap_or_else(|| crate::identity::Process::unknown(Some(pid)));
-        self.model.apply(Event::Process { id, process }, now);
-    }
-
     fn snapshot(&mut self) -> Snapshot {
-        let mut snapshot = self.model.snapshot(now_ns());
+        let mut snapshot = self.watched.model.snapshot(now_ns());
         let agent = &mut snapshot.agent;
         agent.tap = self.tap().to_owned();
         agent.tap_reason = self.tap_reason().to_owned();
-        agent.events_lost += self.kernel.counter(Counter::EventsLost) + self.refused;
+        agent.events_lost += self.watched.kernel.counter(Counter::EventsLost) + self.refused;
         agent.untracked_connections = [
             Counter::Untracked,
             Counter::StorageFailed,
             Counter::PendingFull,
         ]
-        .map(|counter| self.kernel.counter(counter))
+        .map(|counter| self.watched.kernel.counter(counter))
         .iter()
         .sum();
-        agent.slots_limit = u64::from(self.kernel.slots());
+        agent.slots_limit = u64::from(self.watched.kernel.slots());
         agent.ring_fill_ratio = f64::from(self.fullest) / f64::from(self.ring_bytes);
         self.fullest = 0;
         snapshot
@@ -269,8 +262,10 @@ impl Engine {
         if self.tracers.is_empty() {
             return;
         }
-        self.tracers
-            .hand_out(self.model.take_records(), self.model.records_dropped());
+        self.tracers.hand_out(
+            self.watched.model.take_records(),
+            self.watched.model.records_dropped(),
+        );
         if self.tracers.remove_closed() {
             self.choose_traced();
         }
@@ -278,23 +273,50 @@ impl Engine {
 
     /// Tells the kernel which connections' frames somebody wants.
     fn choose_traced(&mut self) {
-        self.model.set_tracing(!self.tracers.is_empty());
+        self.watched.model.set_tracing(!self.tracers.is_empty());
         let frames = self.tracers.want_frames();
         if frames != self.tracers.frames_on || frames {
-            if let Err(error) = self.kernel.trace_new(frames) {
+            if let Err(error) = self.watched.kernel.trace_new(frames) {
                 warn!(%error, "new connections cannot be traced");
             }
             // A connection that began while frames are wanted is traced at once, and until it is
             // known that nobody wants it.
-            for connection in self.model.traceable(now_ns()) {
+            for connection in self.watched.model.traceable(now_ns()) {
                 let on = frames
                     && self
                         .tracers
                         .may_want(&connection.view, connection.is_settled);
-                self.kernel.trace(connection.slot, on);
+                self.watched.kernel.trace(connection.slot, on);
             }
             self.tracers.frames_on = frames;
         }
+    }
+}
+
+impl Watched {
+    /// Reads the slot of an event before the event, so that its records say whose they are.
+    fn look_at(&mut self, id: ConnectionId, now: u64) {
+        let Some(slot) = self.kernel.slot(id.slot) else {
+            return;
+        };
+        self.model.apply(
+            Event::Slot {
+                index: id.slot,
+                slot: &slot,
+            },
+            now,
+        );
+        if slot.pid != 0 && slot.generation == id.generation && !self.model.knows_process(id) {
+            self.identify(id, slot.pid, now);
+        }
+    }
+
+    fn identify(&mut self, id: ConnectionId, pid: u32, now: u64) {
+        let process = self
+            .processes
+            .get(pid)
+            .unwrap_or_else(|| crate::identity::Process::unknown(Some(pid)));
+        self.model.apply(Event::Process { id, process }, now);
     }
 }
 

@@ -64,12 +64,24 @@ impl Btf {
     /// The offset of a field in bytes, looked for in anonymous members too. `None` if it is not
     /// there, or is a bit field.
     pub fn offset(&self, structure: &str, field: &str) -> Option<u32> {
+        let (bits, size) = self.bits(structure, field)?;
+        (size == 0 && bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// The byte that holds a bit field of one bit, and which bit of it that is.
+    pub fn bit(&self, structure: &str, field: &str) -> Option<(u32, u32)> {
+        let (bits, size) = self.bits(structure, field)?;
+        (size == 1).then_some((bits / 8, 1 << (bits % 8)))
+    }
+
+    /// The offset of a field in bits, and its size in bits if it is a bit field, else 0.
+    fn bits(&self, structure: &str, field: &str) -> Option<(u32, u32)> {
         (1..self.starts.len() as u32)
             .filter(|&id| self.kind(id) == Some(KIND_STRUCT) && self.name(id) == Some(structure))
             .find_map(|id| self.field(id, field, 0))
     }
 
-    fn field(&self, id: u32, field: &str, depth: u32) -> Option<u32> {
+    fn field(&self, id: u32, field: &str, depth: u32) -> Option<(u32, u32)> {
         let at = *self.starts.get(id as usize)?;
         let info = word(&self.types, at + 4)?;
         if depth > 8 || !matches!(kind(info), KIND_STRUCT | KIND_UNION) {
@@ -86,12 +98,13 @@ impl Btf {
             };
             let name = self.string(word(&self.types, at)?)?;
             if name == field {
-                return (bit_size == 0 && bits % 8 == 0).then_some(bits / 8);
+                return Some((bits, bit_size));
             }
             if name.is_empty()
-                && let Some(inner) = self.field(word(&self.types, at + 4)?, field, depth + 1)
+                && let Some((inner, size)) =
+                    self.field(word(&self.types, at + 4)?, field, depth + 1)
             {
-                return Some(bits / 8 + inner);
+                return Some((bits + inner, size));
             }
         }
         None
@@ -148,6 +161,8 @@ mod tests {
         assert_eq!(btf.offset("sock_common", "skc_daddr"), Some(0));
         assert!(btf.offset("tcp_sock", "write_seq").expect("it is there") > 600);
         assert_eq!(btf.offset("tcp_sock", "no_such_field"), None);
+        assert_eq!(btf.offset("sk_buff", "csum_valid"), None);
+        assert!(btf.bit("sk_buff", "csum_valid").is_some());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Options {
     pub slots: u32,
     /// Bytes of the ring buffer; rounded up to a power of two.
     pub ring_bytes: u32,
-    /// Segments, of 64 KiB at most, that can wait for their turn on the whole host.
+    /// Runs of received segments that can wait for their turn, on the whole host; 96 KiB each.
     pub buffers: u32,
     /// Learn processes from the socket calls' tracepoints where the kernel has them.
     pub process_hook: bool,
@@ -56,7 +56,7 @@ impl Default for Options {
             cgroup: None,
             slots: 16384,
             ring_bytes: 4 << 20,
-            buffers: 128,
+            buffers: 64,
             process_hook: true,
         }
     }
@@ -272,7 +272,17 @@ fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
         }
         (global, offset)
     });
+    let csum_valid = btf
+        .as_ref()
+        .and_then(|btf| btf.bit("sk_buff", "csum_valid"));
     let mut loader = EbpfLoader::new();
+    match &csum_valid {
+        Some((byte, mask)) => {
+            loader.override_global("SKB_CSUM_VALID", byte, true);
+            loader.override_global("SKB_CSUM_VALID_MASK", mask, true);
+        }
+        None => warn!("this kernel does not show which checksums it verified: all are believed"),
+    }
     for (global, offset) in &offsets {
         if let Some(offset) = offset {
             loader.override_global(global, offset, true);

@@ -159,6 +159,15 @@ impl Model {
         }
     }
 
+    /// Whether the connection's process was passed, or does not matter any more.
+    pub fn knows_process(&self, id: ConnectionId) -> bool {
+        match self.owners.get(id.slot) {
+            Owner::Current(connection) => connection.id == id && connection.process.is_some(),
+            Owner::Released(_) => true,
+            Owner::Nobody => false,
+        }
+    }
+
     /// Connections that are counted in full: their slots go back to the pool.
     pub fn take_releases(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.releases)
