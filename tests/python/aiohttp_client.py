@@ -36,7 +36,9 @@ class Client(wire.Client):
                 await web_socket.pong(message.data)
             elif message.type == WSMsgType.PONG:
                 await self.note(pongs=self.pongs + 1)
-            elif message.type != WSMsgType.CLOSING:
+            elif message.type == WSMsgType.CLOSING:
+                return  # Whoever asked to close waits for the end of it.
+            else:
                 await self.note(closed={"code": web_socket.close_code})
                 return
 
@@ -53,6 +55,7 @@ class Client(wire.Client):
 
     async def close(self, code, reason):
         await self.web_socket.close(code=code, message=reason.encode())
+        await self.note(closed={"code": self.web_socket.close_code})
 
 
 async def main():
