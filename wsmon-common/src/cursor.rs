@@ -73,8 +73,6 @@ impl Shared {
 pub struct Cursor {
     /// 1 while a CPU follows the received direction; sent bytes are serialised by the socket.
     pub busy: Shared,
-    /// A received segment could be neither followed nor kept.
-    pub overrun: Shared,
     /// Islands that are not free.
     pub waiting: Shared,
     /// Islands that were ever made: who lets go of the direction compares it, to miss none.
@@ -107,7 +105,6 @@ impl Cursor {
     #[inline(always)]
     pub fn reset(&mut self) {
         self.busy.set(0);
-        self.overrun.set(0);
         self.request = HeadScanner::request();
         self.response = HeadScanner::response();
         self.request_start = 0;
@@ -121,7 +118,7 @@ impl Cursor {
 }
 
 const _: () = assert!(size_of::<Island>() == 24);
-const _: () = assert!(size_of::<Cursor>() == 1168);
+const _: () = assert!(size_of::<Cursor>() == 1160);
 
 /// Where the kernel keeps handshakes that arrived on a listening socket (TCP_DEFER_ACCEPT, data
 /// on the third ACK, TCP Fast Open) until their own socket is seen. Network addresses as IPv6,

@@ -176,7 +176,6 @@ extern "C" fn keep(skb: *mut __sk_buff, slot: u32, payload: u32, len: u32, start
         return 1;
     }
     count(Counter::SegmentsDropped, 1);
-    swap(&cursor.overrun, 1);
     0
 }
 
@@ -315,17 +314,20 @@ extern "C" fn drain_one(_index: u64, drain: *mut Drain) -> u64 {
     let seen = load(&cursor.arrivals);
     let first = first_island(cursor);
     if first < ISLANDS {
-        let Island {
-            start, len, buffer, ..
-        } = cursor.islands[first];
         let next = cursor.received.next;
-        if start <= next || drain.passed > next || load(&cursor.overrun) != 0 {
+        let start = cursor.islands[first].start;
+        if start <= next || drain.passed > next && !is_any_claimed(cursor) {
+            // Only whoever holds the direction frees islands: this one is ready, or being added
+            // to.
+            if swap(&cursor.islands[first].state, ISLAND_CLAIMED) != ISLAND_READY {
+                return 0;
+            }
+            let Island { len, buffer, .. } = cursor.islands[first];
             let chunk = Chunk { start, len };
             let followed = connection::follow_kept(buffer, &chunk, drain.of, drain.slot);
             // SAFETY: as above; what was called made its own references.
             let (slot, cursor) = unsafe { (&mut *drain.slot, &mut *drain.cursor) };
             if !followed {
-                swap(&cursor.overrun, 0);
                 connection::lose::<RECEIVED>(slot, cursor, &chunk);
             }
             free_island(cursor, first, buffer);
@@ -355,6 +357,18 @@ fn first_island(cursor: &Cursor) -> usize {
         index += 1;
     }
     first
+}
+
+/// Whether a segment is just being added to an island: it may be the one that is next.
+#[inline(always)]
+fn is_any_claimed(cursor: &Cursor) -> bool {
+    let mut any = false;
+    let mut index = 0;
+    while index < ISLANDS {
+        any |= load(&cursor.islands[index].state) == ISLAND_CLAIMED;
+        index += 1;
+    }
+    any
 }
 
 #[inline(always)]
