@@ -1,11 +1,12 @@
 //! The kernel side as user space sees it: load, attach, read.
 
+pub mod bpf;
 mod btf;
 pub mod cgroup;
 mod mapped;
 pub mod privileges;
 
-use std::{io, path::PathBuf};
+use std::{io, os::fd::AsFd as _, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -19,7 +20,7 @@ use wsmon_common::{
     slot::{STATE_FREE, Slot},
 };
 
-use self::mapped::Mapped;
+use self::{bpf::RunStats, mapped::Mapped};
 
 /// The kernel programs, built by `build/main.rs`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WSMON_EBPF_OBJECT"));
@@ -83,7 +84,7 @@ pub enum KernelError {
 
 /// The loaded and attached programs. Dropping it detaches them.
 pub struct Kernel {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     slots: Mapped<Slot>,
     counters: Mapped<u64>,
     free: Queue<MapData, u32>,
@@ -163,7 +164,7 @@ impl Kernel {
                 .map_err(|error| KernelError::Program(name, Box::new(error)))?;
         }
         let kernel = Self {
-            _ebpf: ebpf,
+            ebpf,
             slots,
             counters,
             free,
@@ -172,6 +173,15 @@ impl Kernel {
             has_process_hook,
         };
         Ok((kernel, ring))
+    }
+
+    /// What each loaded program has cost while `kernel.bpf_stats_enabled` was on, by its name.
+    pub fn program_stats(&self) -> io::Result<Vec<(&str, RunStats)>> {
+        self.ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((name, program.fd().ok()?)))
+            .map(|(name, program)| Ok((name, bpf::run_stats(program.as_fd())?)))
+            .collect()
     }
 
     /// Slots of the pool.
@@ -375,7 +385,6 @@ fn map_memory<T: Copy>(
     struct Fd<'a>(&'a MapData);
     impl std::os::fd::AsRawFd for Fd<'_> {
         fn as_raw_fd(&self) -> std::os::fd::RawFd {
-            use std::os::fd::AsFd as _;
             self.0.fd().as_fd().as_raw_fd()
         }
     }

@@ -5,8 +5,10 @@ use std::{fs::File, io};
 use aya::{maps::MapType, sys::is_map_supported};
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
+use wsmon::kernel::bpf::{self, BtfHook};
+
 use super::{
-    bpf::{self, BtfHook},
+    bpf::{try_btf_hook, try_kprobe, try_raw_tracepoint, try_uprobe},
     report::{Check, Verdict},
 };
 
@@ -20,17 +22,17 @@ pub fn programs(cgroup: Option<&File>, capable: bool) -> Vec<Check> {
         check(
             "tp_btf inet_sock_set_state",
             "packet tap",
-            bpf::try_btf_hook(BtfHook::Tracepoint("inet_sock_set_state")),
+            try_btf_hook(BtfHook::Tracepoint("inet_sock_set_state")),
         ),
         check(
             "tp_btf sock_send_length",
             "process of a connection, else from procfs",
-            bpf::try_btf_hook(BtfHook::Tracepoint("sock_send_length")),
+            try_btf_hook(BtfHook::Tracepoint("sock_send_length")),
         ),
         check(
             "raw_tracepoint",
             "not used yet",
-            bpf::try_raw_tracepoint(c"inet_sock_set_state"),
+            try_raw_tracepoint(c"inet_sock_set_state"),
         ),
         check(
             "sock_ops",
@@ -40,14 +42,14 @@ pub fn programs(cgroup: Option<&File>, capable: bool) -> Vec<Check> {
         check(
             "fentry",
             "socket tap, not built in yet",
-            bpf::try_btf_hook(BtfHook::Entry("tcp_sendmsg")),
+            try_btf_hook(BtfHook::Entry("tcp_sendmsg")),
         ),
         check(
             "kprobe",
             "socket tap where there is no fentry, not built in yet",
-            bpf::try_kprobe(c"tcp_sendmsg"),
+            try_kprobe(c"tcp_sendmsg"),
         ),
-        check("uprobe", "tls tap, not built in yet", bpf::try_uprobe()),
+        check("uprobe", "tls tap, not built in yet", try_uprobe()),
     ]
 }
 
