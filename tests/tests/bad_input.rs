@@ -1,7 +1,7 @@
 //! What nobody should send: it is named where it is a protocol error, counted nowhere where TCP
 //! would not take it, and never disturbs the agent or the connection next to it.
 
-use std::{io::Write as _, time::Duration};
+use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use wsmon_e2e::{
     Random,
@@ -102,6 +102,7 @@ fn each_protocol_error_is_counted_by_its_kind() {
         return;
     };
     let bystander = Bystander::open();
+    let (mut told, mut expected, mut pairs) = (String::new(), Vec::new(), Vec::new());
     for side in Side::BOTH {
         for (kind, bytes) in violations(side) {
             let mut pair = Pair::open();
@@ -119,9 +120,16 @@ fn each_protocol_error_is_counted_by_its_kind() {
                 // Nothing was negotiated: RSV1 does not say that a message is compressed.
                 service.expected = service.expected.without("compressed");
             }
-            agent.check(&format!("{kind} by the {side:?}: {bytes:02x?}"), &services);
+            let _ = writeln!(
+                told,
+                "port {}: {kind} by the {side:?}: {bytes:02x?}",
+                pair.port
+            );
+            expected.extend(services);
+            pairs.push(pair);
         }
     }
+    agent.check(&told, &expected);
     bystander.check(agent);
 }
 
