@@ -798,7 +798,11 @@ fn check_handshake(agent: &Agent, port: u16, result: &str) {
                 &[labels[0], labels[1], ("result", result)],
             );
             if (all, of_it) != (1, 1) {
-                return Err(format!("{role}: {of_it} of {all} handshakes are {result}"));
+                let seen: Vec<_> = page
+                    .select("wsmon_handshakes_total", &labels)
+                    .filter(|sample| sample.value > 0.0)
+                    .collect();
+                return Err(format!("{role}: one is {result}; seen {seen:#?}"));
             }
         }
         Ok(())

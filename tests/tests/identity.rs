@@ -169,7 +169,10 @@ fn a_client_that_is_gone_at_once() {
         if found == (CLIENTS, CLIENTS) {
             Ok(())
         } else {
-            Err(format!("{found:?} of {CLIENTS}"))
+            Err(format!(
+                "{found:?} of {CLIENTS}; known: {:?}",
+                page.services(server.port)
+            ))
         }
     });
 }
