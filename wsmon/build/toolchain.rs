@@ -17,6 +17,7 @@ pub fn cargo(root: &Path, arch: &str, subcommand: &str) -> Command {
     let rustflags = [
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2".to_owned(),
+        "-Ctarget-cpu=v3".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", linker.display()),
     ]
