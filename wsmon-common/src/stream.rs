@@ -16,9 +16,10 @@ pub const LOAD: u32 = 252;
 const _: () = assert!(LOAD <= WINDOW_START_MASK);
 const _: () = assert!(MAX_CONTROL_FRAME + LOAD <= WINDOW as u32);
 
-/// Headers in a row that must be legal before a boundary that was guessed is believed.
+/// Headers with FIN that must stand in a row before a boundary that was guessed is believed; the
+/// last of them begins a chunk.
 const PROOF: u8 = 4;
-/// The longest payload that is believed while a boundary is being proved.
+/// The longest payload that is believed behind a boundary that was guessed.
 const PROOF_MAX_PAYLOAD: u64 = 1 << 24;
 
 /// Where the bytes of a chunk come from.
@@ -85,6 +86,8 @@ pub enum Loss {
     Unreadable = 3,
     /// Frames that stood in front of the answer to the handshake.
     Early = 4,
+    /// A boundary that was found again turned out to be none.
+    Disproved = 5,
 }
 
 /// Whether [`Direction::step`] is to be called again for this chunk.
@@ -113,12 +116,19 @@ impl Chunk {
     }
 }
 
-/// A fragmented message whose first frame was not seen, in [`Direction::fragment`].
+/// A fragmented message whose first frame was not counted, in [`Direction::fragment`].
 const FRAGMENT_UNKNOWN: u8 = 3;
+/// Whether a message is under way is not known, in [`Direction::fragment`].
+const FRAGMENT_UNSURE: u8 = 4;
 
+// The order matters: frames are counted up to FOUND.
+/// The boundary is known since the handshake: whatever stands there is what the peer sent.
 const SYNCED: u8 = 0;
-const PROVING: u8 = 1;
-const LOST: u8 = 2;
+/// The boundary was lost and found again: what RFC 6455 forbids disproves it.
+const FOUND: u8 = 1;
+/// A boundary is guessed and followed, and nothing is counted.
+const PROVING: u8 = 2;
+const LOST: u8 = 3;
 
 /// The state of the follower between two chunks.
 #[repr(C)]
@@ -139,8 +149,9 @@ pub struct Direction {
     window_from: u32,
     /// Bytes of a unit that was cut, at the start of the window.
     carried: u32,
+    /// [`SYNCED`] and so on.
     sync: u8,
-    /// Legal headers in a row while the boundary is being proved.
+    /// How far the boundary is proved, while it is: up to [`PROOF`].
     proof: u8,
     /// 0x80 if frames of this direction must be masked, else 0.
     mask: u8,
@@ -218,7 +229,7 @@ impl Direction {
     /// Whether the frame boundary is known.
     #[inline(always)]
     pub fn is_synced(&self) -> bool {
-        self.sync == SYNCED
+        self.sync <= FOUND
     }
 
     /// Whether nothing that ends at stream offset `end` can matter: old bytes, or payload in the
@@ -228,8 +239,8 @@ impl Direction {
         end < self.next || (end == self.next && self.open_until == 0)
     }
 
-    /// Takes up a chunk that does not start behind [`Direction::next`]. With `Next`, call
-    /// [`Direction::step`] until it says `Done`.
+    /// Takes up a chunk; the boundary is lost if it starts behind [`Direction::next`]. With `Next`,
+    /// call [`Direction::step`] until it says `Done`.
     #[inline(always)]
     pub fn open_chunk(
         &mut self,
@@ -238,6 +249,9 @@ impl Direction {
         source: &mut impl ByteSource,
     ) -> Flow {
         let end = chunk.end();
+        if chunk.start > self.next {
+            return self.lose(slot, end, Loss::Gap);
+        }
         if self.open_until != 0 && self.open_until <= end {
             self.open_until = 0;
             if self.open_fin != 0 {
@@ -255,7 +269,9 @@ impl Direction {
             }
             self.sync = PROVING;
             self.proof = 0;
-            self.fragment = 0;
+            self.fragment = FRAGMENT_UNSURE;
+        } else if self.sync == PROVING && self.proof == PROOF && chunk.start != slot.next {
+            self.proof = PROOF - 1;
         }
         let from = (self.next - chunk.start) as u32;
         let left = chunk.len.wrapping_sub(from);
@@ -326,11 +342,12 @@ impl Direction {
         // Stream offsets stay far below 2^63, so neither sum can wrap.
         let unit_start = chunk.start.wrapping_add(i64::from(unit_from as i32) as u64);
         let frame_end = unit_start + u64::from(header.header_len) + header.payload_len;
-        if self.sync != SYNCED && !self.prove(slot, &header, unit_start) {
-            return self.lose(slot, chunk.end(), Loss::Gap);
+        self.at = at;
+        if self.sync != SYNCED && !self.prove(slot, &header, unit_start, chunk.start) {
+            return self.lose(slot, chunk.end(), Loss::Disproved);
         }
         let mut ends_message = false;
-        if self.sync == SYNCED {
+        if self.is_synced() {
             self.count(slot, &header, at);
             sink.frame(&header, &self.window, at);
             ends_message = header.is_fin() && opcode <= OPCODE_BINARY && self.fragment != 0;
@@ -371,10 +388,6 @@ impl Direction {
         if self.can_skip(chunk.end()) {
             return;
         }
-        if chunk.start > self.next {
-            self.lose(slot, chunk.end(), Loss::Gap);
-            return;
-        }
         if self.open_chunk(slot, chunk, source) == Flow::Next {
             while self.step(slot, chunk, source, sink) == Flow::Next {}
         }
@@ -383,7 +396,7 @@ impl Direction {
     /// The boundary is no longer known; the chunk ends at stream offset `end`.
     #[inline(always)]
     pub fn lose(&mut self, slot: &mut SlotDirection, end: u64, loss: Loss) -> Flow {
-        if self.sync == SYNCED {
+        if self.is_synced() {
             // Where the last frame ended: a unit that was carried over begins there.
             slot.lost_at = slot.next;
             slot.loss = loss as u8;
@@ -533,39 +546,89 @@ impl Direction {
         self.fragment = 0;
     }
 
-    /// Whether a header could stand where one is being looked for. The one that comes after
-    /// enough of them is counted again.
+    /// Whether a header can stand where a boundary was guessed; the window holds it at
+    /// [`Direction::at`].
+    ///
+    /// The boundary is believed, and the header counted, where enough headers stood in a row and
+    /// two chunks that hold any, one after the other, begin with one, as what a sender writes
+    /// does. Payload can still look so. When it ends, the next header disproves it.
     #[inline(never)]
-    fn prove(&mut self, slot: &mut SlotDirection, header: &Header, unit_start: u64) -> bool {
-        let opcode = header.opcode();
-        let legal = (u8::from(header.masked) << 7) == self.mask
-            && !header.overlong
-            && header.first & RSV & !RSV1 == 0
-            && frame_class(opcode) != 6
-            && if header.is_control() {
-                header.first & (FIN | RSV) == FIN && header.payload_len <= MAX_CONTROL_PAYLOAD
-            } else {
-                header.payload_len <= PROOF_MAX_PAYLOAD
-            };
-        if !legal {
+    fn prove(
+        &mut self,
+        slot: &mut SlotDirection,
+        header: &Header,
+        unit_start: u64,
+        chunk_start: u64,
+    ) -> bool {
+        if slot.close_code != CLOSE_NONE || !self.is_plausible(header) {
             return false;
         }
-        if self.proof >= PROOF {
-            self.sync = SYNCED;
+        if self.sync == FOUND {
+            self.settle_fragment(header);
+            return true;
+        }
+        let begins_chunk = unit_start == chunk_start;
+        if self.proof >= PROOF && begins_chunk {
+            self.settle_fragment(header);
+            self.sync = FOUND;
             slot.unsynced += unit_start - slot.lost_at;
             slot.lost_at = 0;
             slot.loss = Loss::None as u8;
             return true;
         }
-        self.proof += 1;
+        // Nothing follows a Close frame, so it is no link of a chain.
+        if header.opcode() == OPCODE_CLOSE {
+            return false;
+        }
+        if header.is_fin() && (self.proof + 1 < PROOF || (self.proof < PROOF && begins_chunk)) {
+            self.proof += 1;
+        }
         if !header.is_control() {
-            self.fragment = match (header.is_fin(), opcode) {
-                (true, _) => 0,
-                (false, OPCODE_CONTINUATION) => FRAGMENT_UNKNOWN,
-                (false, opcode) => opcode,
-            };
+            self.fragment = if header.is_fin() { 0 } else { FRAGMENT_UNKNOWN };
         }
         true
+    }
+
+    /// Whether RFC 6455 allows the header here, and RFC 7692 its RSV1. Of the frames without FIN
+    /// that it allows, the empty ones are left out: zeros look like them.
+    #[inline(always)]
+    fn is_plausible(&self, header: &Header) -> bool {
+        let opcode = header.opcode();
+        if (u8::from(header.masked) << 7) != self.mask
+            || header.overlong
+            || header.first & RSV & !RSV1 != 0
+            || frame_class(opcode) == 6
+        {
+            return false;
+        }
+        if header.is_control() {
+            if header.first & (FIN | RSV) != FIN || header.payload_len > MAX_CONTROL_PAYLOAD {
+                return false;
+            }
+            let code = close_code(header, &self.window, self.at);
+            return opcode != OPCODE_CLOSE
+                || (header.payload_len != 1 && (code == CLOSE_NO_STATUS || is_sendable(code)));
+        }
+        let is_in_turn = if opcode == OPCODE_CONTINUATION {
+            self.fragment != 0 && header.first & RSV1 == 0
+        } else {
+            self.fragment == 0 || self.fragment == FRAGMENT_UNSURE
+        };
+        is_in_turn
+            && header.payload_len <= PROOF_MAX_PAYLOAD
+            && (header.is_fin() || header.payload_len != 0)
+    }
+
+    /// The header is about to be counted, and tells what the ones before it did not.
+    #[inline(always)]
+    fn settle_fragment(&mut self, header: &Header) {
+        if self.fragment == FRAGMENT_UNSURE && !header.is_control() {
+            self.fragment = if header.opcode() == OPCODE_CONTINUATION {
+                FRAGMENT_UNKNOWN
+            } else {
+                0
+            };
+        }
     }
 }
 

@@ -2,16 +2,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wsmon_common::frame::{Header, WINDOW};
+use wire::{Frame, Seen, encode};
 use wsmon_common::slice::Slice;
 use wsmon_common::slot::{Slot, SlotDirection, size_bucket};
-use wsmon_common::stream::{Chunk, Direction, FrameSink, Violation};
+use wsmon_common::stream::{Chunk, Direction, Violation};
 
-#[derive(Clone, Debug)]
-struct Frame {
-    first: u8,
-    payload: Vec<u8>,
-}
+mod wire;
 
 fn frames() -> impl Strategy<Value = Vec<Frame>> {
     let control = (
@@ -36,58 +32,6 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
         prop_oneof![1 => control, 3 => data].prop_map(|(first, payload)| Frame { first, payload }),
         0..40,
     )
-}
-
-fn encode(frames: &[Frame], masked: bool) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for frame in frames {
-        let bit = if masked { 0x80 } else { 0 };
-        bytes.push(frame.first);
-        match frame.payload.len() {
-            len @ 0..126 => bytes.push(bit | len as u8),
-            len @ 126..65536 => {
-                bytes.push(bit | 126);
-                bytes.extend((len as u16).to_be_bytes());
-            }
-            len => {
-                bytes.push(bit | 127);
-                bytes.extend((len as u64).to_be_bytes());
-            }
-        }
-        if masked {
-            bytes.extend([1, 2, 3, 4]);
-            bytes.extend(
-                frame
-                    .payload
-                    .iter()
-                    .zip([1, 2, 3, 4].iter().cycle())
-                    .map(|(byte, key)| byte ^ key),
-            );
-        } else {
-            bytes.extend(&frame.payload);
-        }
-    }
-    bytes
-}
-
-#[derive(Default)]
-struct Seen(Vec<(u8, u64, Vec<u8>)>);
-
-impl FrameSink for Seen {
-    fn frame(&mut self, header: &Header, window: &[u8; WINDOW], start: u32) {
-        let control = (0x8..=0xa).contains(&header.opcode()) && header.payload_len <= 125;
-        let len = if control {
-            header.header_len as usize + header.payload_len as usize
-        } else {
-            0
-        };
-        let start = start as usize;
-        self.0.push((
-            header.first,
-            header.payload_len,
-            window[start..start + len].to_vec(),
-        ));
-    }
 }
 
 const ISN: u32 = u32::MAX - 1000;
@@ -145,7 +89,7 @@ proptest! {
         let bytes = encode(&frames, masked);
         let (slot, seen) = follow(&bytes, masked, &cuts);
         let expected: Vec<_> = frames.iter().map(|frame| (frame.first, frame.payload.len() as u64)).collect();
-        let got: Vec<_> = seen.0.iter().map(|(first, len, _)| (*first, *len)).collect();
+        let got: Vec<_> = seen.0.iter().map(|frame| (frame.first, frame.payload_len)).collect();
         prop_assert_eq!(got, expected);
         let (whole, whole_seen) = follow(&bytes, masked, &[]);
         prop_assert_eq!(figures(&slot), figures(&whole));
