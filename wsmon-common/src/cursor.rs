@@ -132,6 +132,34 @@ pub struct AddressPair {
     pub remote_port: u32,
 }
 
+/// What is known of the connections with a pair of ports: saves a look into the sockets' storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PortPair {
+    /// The socket that the next two fields are about, by its address in the kernel. 0 for none.
+    pub socket: u64,
+    /// Its slot, or [`NOT_HTTP`].
+    pub slot: u32,
+    /// The slot's generation.
+    pub generation: u32,
+    /// Slots in use for these ports.
+    pub slots: u32,
+    _reserved: u32,
+}
+
+/// The connection began with something that is not HTTP/1.1: nothing of it needs a look.
+pub const NOT_HTTP: u32 = u32::MAX;
+
+/// Entries of the table of [`PortPair`]s.
+pub const PORT_PAIRS: usize = 16384;
+
+/// The entry of a pair of ports, in host byte order. Ports that were given out one after the
+/// other have entries next to each other.
+#[inline(always)]
+pub fn port_pair(local: u32, remote: u32) -> u32 {
+    (local ^ (remote << 5) ^ (remote >> 9)) & (PORT_PAIRS as u32 - 1)
+}
+
 /// Counters of the kernel side, by index in its map of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -152,7 +180,10 @@ pub enum Counter {
     Pending = 6,
     /// Always 0: see [`crate::head::HeadWalk::new`].
     Zero = 7,
+    /// Nanoseconds of `CLOCK_MONOTONIC` when user space looked last: what received payload is
+    /// timed by.
+    Clock = 8,
 }
 
 /// Entries in the map of counters.
-pub const COUNTERS: usize = 8;
+pub const COUNTERS: usize = 9;

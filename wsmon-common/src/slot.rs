@@ -129,7 +129,8 @@ pub struct SlotDirection {
     pub unsynced: u64,
     /// Stream offset at which the boundary was lost; 0 while it is known.
     pub lost_at: u64,
-    /// When payload passed last (coarse: to the timer tick).
+    /// When payload passed last. Of what is received, as coarse as the agent's sweeps: reading the
+    /// clock costs more than following a frame.
     pub activity_ns: u64,
     /// [`crate::stream::Violation`]s seen, a bit each.
     pub violations: u16,

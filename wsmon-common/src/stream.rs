@@ -7,9 +7,10 @@
 
 use crate::frame::{
     FIN, Header, MAX_CONTROL_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER, OPCODE_BINARY, OPCODE_CLOSE,
-    OPCODE_CONTINUATION, OPCODE_PONG, RSV, RSV1, WINDOW, WINDOW_START_MASK,
+    OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, RSV, RSV1, WINDOW, WINDOW_START_MASK,
 };
 use crate::slot::{CLOSE_NO_STATUS, CLOSE_NONE, SlotDirection, frame_class, size_bucket};
+use crate::verifier::opaque;
 
 /// What one load brings into the window: a carried control frame and a load fit together.
 pub const LOAD: u32 = 252;
@@ -22,6 +23,9 @@ const PROOF: u8 = 4;
 /// The longest payload that is believed behind a boundary that was guessed.
 const PROOF_MAX_PAYLOAD: u64 = 1 << 24;
 
+/// Frames of the usual kind that one step takes at most.
+const BURST: u32 = 8;
+
 /// Where the bytes of a chunk come from.
 pub trait ByteSource {
     /// Copies `len` bytes (1 to [`LOAD`]) from offset `from` of the chunk to `window[at..]`,
@@ -31,11 +35,21 @@ pub trait ByteSource {
 
 /// Sees each frame as it is counted.
 pub trait FrameSink {
+    /// Whether it is to see every frame: else some that are whole and legal are only counted.
+    fn wants_all(&self) -> bool {
+        true
+    }
+
     /// `window[start..]` holds the header, and the payload of a legal control frame.
     fn frame(&mut self, header: &Header, window: &[u8; WINDOW], start: u32);
 }
 
 impl FrameSink for () {
+    #[inline(always)]
+    fn wants_all(&self) -> bool {
+        false
+    }
+
     #[inline(always)]
     fn frame(&mut self, _header: &Header, _window: &[u8; WINDOW], _start: u32) {}
 }
@@ -288,6 +302,75 @@ impl Direction {
         Flow::Next
     }
 
+    /// Takes frames of the usual kind from the window, each a message of its own that ends in
+    /// this chunk, up to [`BURST`]. The way of most frames, so it does nothing that they do not
+    /// need: called before [`Direction::step`], it saves most chunks that.
+    #[inline(always)]
+    pub fn take_short(
+        &mut self,
+        slot: &mut SlotDirection,
+        chunk: &Chunk,
+        sink: &impl FrameSink,
+    ) -> Flow {
+        if self.sync != SYNCED
+            || self.fragment != 0
+            || slot.close_code != CLOSE_NONE
+            || sink.wants_all()
+        {
+            return Flow::Next;
+        }
+        let have = self.have;
+        let key_len = u32::from(self.mask >> 5);
+        let left = chunk.len.wrapping_sub(self.window_from);
+        let mut at = self.at;
+        let mut taken = 0;
+        while taken < BURST {
+            let start = opaque(at) as u32 & WINDOW_START_MASK;
+            let first = self.window[start as usize];
+            let second = self.window[start as usize + 1] ^ self.mask;
+            // Text or binary, FIN, no RSV but RSV1, masked as it must be, no longer length.
+            let kind = (first & !RSV1).wrapping_sub(FIN | OPCODE_TEXT);
+            let len = u32::from(second);
+            let end = start + 2 + key_len + len;
+            if at + 2 > have || at > WINDOW_START_MASK || kind > 1 || len > 125 || end > left {
+                break;
+            }
+            let kind = opaque(u32::from(kind)) as usize & 1;
+            slot.frames[1 + kind] += 1;
+            slot.messages[kind] += 1;
+            slot.payload += u64::from(len);
+            // The first three buckets, whose edges are 16, 64 and 256.
+            let bucket = usize::from(len > 16) + usize::from(len > 64);
+            slot.sizes[bucket] += 1;
+            if first & RSV1 != 0 {
+                slot.rsv1_messages += 1;
+            }
+            at = end;
+            taken += 1;
+        }
+        if taken != 0 {
+            self.next = chunk
+                .start
+                .wrapping_add(i64::from(self.window_from.wrapping_add(at) as i32) as u64);
+            slot.next = self.next;
+            self.move_to(at);
+        }
+        if at == left { Flow::Done } else { Flow::Next }
+    }
+
+    /// The next header starts at `at` in the window, or behind it.
+    #[inline(always)]
+    fn move_to(&mut self, at: u32) {
+        if at < self.have && at <= WINDOW_START_MASK {
+            self.at = at;
+        } else {
+            // Nothing of it is in the window.
+            self.at = 0;
+            self.have = 0;
+            self.window_from = self.window_from.wrapping_add(at);
+        }
+    }
+
     /// Takes the next frame of the chunk.
     #[inline(always)]
     pub fn step(
@@ -312,26 +395,24 @@ impl Direction {
         at ^= zero;
         there ^= zero;
         let mut header = self.header(at);
-        if there < 2 || there < header.header_len {
-            return self.carry(slot, chunk, unit_from, at, there, source);
-        }
         let opcode = header.opcode();
+        let mut unit = header.header_len;
         if opcode >= OPCODE_CLOSE
             && opcode <= OPCODE_PONG
             && header.payload_len <= MAX_CONTROL_PAYLOAD
         {
-            let unit = header.header_len + header.payload_len as u32;
-            if there < unit && there < left {
-                there = match self.refill(unit_from, left, source) {
-                    Some(there) => there,
-                    None => return self.lose(slot, chunk.end(), Loss::Unreadable),
-                };
-                at = 0;
-                header = self.header(at);
-            }
-            if there < unit {
-                return self.carry(slot, chunk, unit_from, at, there, source);
-            }
+            unit += header.payload_len as u32;
+        }
+        if there < unit && there < left {
+            there = match self.refill(unit_from, left, source) {
+                Some(there) => there,
+                None => return self.lose(slot, chunk.end(), Loss::Unreadable),
+            };
+            at = 0;
+            header = self.header(at);
+        }
+        if there < 2 || there < unit {
+            return self.carry(slot, chunk, unit_from, at, there, source);
         }
         if header.payload_len >> 63 != 0 {
             if self.sync == SYNCED {
@@ -343,7 +424,7 @@ impl Direction {
         let unit_start = chunk.start.wrapping_add(i64::from(unit_from as i32) as u64);
         let frame_end = unit_start + u64::from(header.header_len) + header.payload_len;
         self.at = at;
-        if self.sync != SYNCED && !self.prove(slot, &header, unit_start, chunk.start) {
+        if self.sync != SYNCED && !self.prove(slot, at, unit_start, chunk.start) {
             return self.lose(slot, chunk.end(), Loss::Disproved);
         }
         let mut ends_message = false;
@@ -366,14 +447,7 @@ impl Direction {
             return Flow::Done;
         }
         let unit_len = (frame_end - unit_start) as u32;
-        if unit_len < there && at + unit_len <= WINDOW_START_MASK {
-            self.at = at + unit_len;
-        } else {
-            // Nothing of the next header is in the window.
-            self.at = 0;
-            self.have = 0;
-            self.window_from = unit_from.wrapping_add(unit_len);
-        }
+        self.move_to(at + unit_len);
         Flow::Next
     }
 
@@ -389,12 +463,14 @@ impl Direction {
             return;
         }
         if self.open_chunk(slot, chunk, source) == Flow::Next {
-            while self.step(slot, chunk, source, sink) == Flow::Next {}
+            while self.take_short(slot, chunk, sink) == Flow::Next
+                && self.step(slot, chunk, source, sink) == Flow::Next
+            {}
         }
     }
 
     /// The boundary is no longer known; the chunk ends at stream offset `end`.
-    #[inline(always)]
+    #[inline(never)]
     pub fn lose(&mut self, slot: &mut SlotDirection, end: u64, loss: Loss) -> Flow {
         if self.is_synced() {
             // Where the last frame ended: a unit that was carried over begins there.
@@ -470,11 +546,15 @@ impl Direction {
             self.message = header.payload_len;
             return;
         }
-        self.count_unusual(slot, header, at, masking);
+        self.count_unusual(slot, at);
     }
 
+    /// The header is read again: a reference to it would cost the stack that the kernel has little
+    /// of.
     #[inline(never)]
-    fn count_unusual(&mut self, slot: &mut SlotDirection, header: &Header, at: u32, masking: u8) {
+    fn count_unusual(&mut self, slot: &mut SlotDirection, at: u32) {
+        let header = &Header::read(&self.window, at);
+        let masking = u8::from(header.masked) << 7;
         let opcode = header.opcode();
         let mut seen = 0u16;
         let mut violate = |violation: Violation| seen |= 1 << violation as u16;
@@ -546,8 +626,7 @@ impl Direction {
         self.fragment = 0;
     }
 
-    /// Whether a header can stand where a boundary was guessed; the window holds it at
-    /// [`Direction::at`].
+    /// Whether a header can stand where a boundary was guessed; the window holds it at `at`.
     ///
     /// The boundary is believed, and the header counted, where enough headers stood in a row and
     /// two chunks that hold any, one after the other, begin with one, as what a sender writes
@@ -556,10 +635,11 @@ impl Direction {
     fn prove(
         &mut self,
         slot: &mut SlotDirection,
-        header: &Header,
+        at: u32,
         unit_start: u64,
         chunk_start: u64,
     ) -> bool {
+        let header = &Header::read(&self.window, at);
         if slot.close_code != CLOSE_NONE || !self.is_plausible(header) {
             return false;
         }

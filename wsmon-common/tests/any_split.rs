@@ -44,6 +44,11 @@ fn follow(bytes: &[u8], masked: bool, cuts: &[(usize, usize)]) -> (SlotDirection
     direction.anchor_at(ISN);
     let start = direction.next;
     direction.begin_frames(&mut slot, start, masked);
+    // The same without anybody who looks at each frame: another way through the follower.
+    let mut unseen = Direction::NEW;
+    let mut unseen_slot = Slot::EMPTY.sent;
+    unseen.anchor_at(ISN);
+    unseen.begin_frames(&mut unseen_slot, start, masked);
     let mut at: Vec<_> = cuts
         .iter()
         .map(|&(cut, back)| (cut % (bytes.len() + 1), back))
@@ -62,6 +67,10 @@ fn follow(bytes: &[u8], masked: bool, cuts: &[(usize, usize)]) -> (SlotDirection
         direction.anchor = chunk.start;
         slot.high = slot.high.max(chunk.end());
         direction.take(&mut slot, &chunk, &mut Slice(piece), &mut seen);
+        unseen.anchor = chunk.start;
+        unseen_slot.high = slot.high;
+        unseen.take(&mut unseen_slot, &chunk, &mut Slice(piece), &mut ());
+        assert_eq!(figures(&slot), figures(&unseen_slot));
         done = done.max(end);
     }
     (slot, seen)

@@ -74,9 +74,17 @@ fn frames(messages: &[Message]) -> Vec<Vec<Frame>> {
                 });
             }
             place += 1;
-            let mut first = if i > 0 { 0 } else { 1 + u8::from(message.binary) };
+            let mut first = if i > 0 {
+                0
+            } else {
+                1 + u8::from(message.binary)
+            };
             first |= if i == last { 0x80 } else { 0 };
-            first |= if message.compressed && i == 0 { 0x40 } else { 0 };
+            first |= if message.compressed && i == 0 {
+                0x40
+            } else {
+                0
+            };
             frames.push(Frame {
                 first,
                 payload: payload(message.fill, size * 128 + place % 128),

@@ -26,6 +26,19 @@ pub fn fetch_add(cell: &Shared, by: u64) -> u64 {
     by
 }
 
+/// Adds `by` to a 32-bit word, wrapping.
+///
+/// # Safety
+///
+/// `word` is valid and aligned.
+#[inline(always)]
+pub unsafe fn add(word: *mut u32, by: u32) {
+    // SAFETY: by the contract.
+    unsafe {
+        asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) word, in(wreg) by, options(nostack));
+    }
+}
+
 /// What is there, ordered with everything before and after.
 #[inline(always)]
 pub fn load(cell: &Shared) -> u64 {

@@ -14,7 +14,7 @@ use wsmon_common::{
 };
 
 use crate::{
-    maps::{EVENTS, count},
+    maps::{EVENTS, SLOTS, count},
     packet::source::{Bytes, length},
 };
 
@@ -105,7 +105,11 @@ fn head_of<const N: usize>(source: &impl Bytes, piece: &Piece) {
 
 /// A frame of a traced connection.
 #[inline(never)]
-pub fn frame(of: &SocketRef, direction: u8, header: &Header, window: &[u8; WINDOW], start: u32) {
+pub fn frame(slot: u32, direction: u8, window: &[u8; WINDOW], start: u32) {
+    // SAFETY: the map's values live as long as the programs.
+    let generation = SLOTS.get_ptr(slot).map_or(0, |slot| unsafe { (*slot).generation });
+    let of = &SocketRef { slot, generation };
+    let header = &Header::read(window, start);
     let control = header.is_control() && header.payload_len <= 125;
     if control {
         let record = reserve::<Frame<CONTROL_DATA>>();

@@ -8,11 +8,14 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use wsmon_common::{
-    cursor::{AddressPair, COUNTERS, Counter, Cursor, BUFFER_BYTES, Shared, SocketRef},
+    cursor::{
+        self, AddressPair, BUFFER_BYTES, COUNTERS, Counter, Cursor, PORT_PAIRS, PortPair, Shared,
+        SocketRef,
+    },
     slot::Slot,
 };
 
-use crate::atomic::fetch_add;
+use crate::atomic::{add, fetch_add};
 
 /// One record per connection; user space maps it. Sized at load.
 #[btf_map]
@@ -50,9 +53,45 @@ pub static EVENTS: RingBuf<[u8; 0], 4096> = RingBuf::new();
 #[btf_map]
 pub static COUNTER: Array<u64, COUNTERS, { BPF_F_MMAPABLE as usize }> = Array::new();
 
+/// What every packet of the host is looked up in first. In `slots`, the kernel adds and user space
+/// takes away.
+#[btf_map]
+static PORTS: Array<[PortPair; PORT_PAIRS], 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
 /// Whether connections that begin now are traced: 1 or 0. Written by user space.
 #[btf_map]
 pub static TRACE_NEW: Array<u32, 1> = Array::new();
+
+/// What is known of the connections with these ports.
+#[inline(always)]
+pub fn port_pair(local: u32, remote: u32) -> Option<*mut PortPair> {
+    let pairs = PORTS.get_ptr_mut(0)?;
+    // SAFETY: the map's values live as long as the programs; the entry is inside.
+    Some(unsafe { &raw mut (*pairs)[cursor::port_pair(local, remote) as usize] })
+}
+
+/// A slot was taken for these ports.
+#[inline(always)]
+pub fn count_slot(local: u32, remote: u32) {
+    if let Some(pair) = port_pair(local, remote) {
+        // SAFETY: as above; an aligned word.
+        unsafe { add(&raw mut (*pair).slots, 1) };
+    }
+}
+
+/// Notes what a socket with these ports has: a slot, or nothing of interest.
+#[inline(always)]
+pub fn note_socket(sk: *mut c_void, local: u32, remote: u32, of: SocketRef) {
+    if let Some(pair) = port_pair(local, remote) {
+        // SAFETY: as above. A reader that sees half of this finds another slot's generation.
+        unsafe {
+            (*pair).socket = 0;
+            (*pair).slot = of.slot;
+            (*pair).generation = of.generation;
+            (&raw mut (*pair).socket).write_volatile(sk as u64);
+        }
+    }
+}
 
 /// 0, which the verifier does not know.
 #[inline(always)]

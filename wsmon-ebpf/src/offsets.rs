@@ -6,6 +6,12 @@ use aya_ebpf::Global;
 /// The field is not there, or there is no BTF: what needs it is left out.
 pub const MISSING: u32 = u32::MAX;
 
+/// `struct sock`: `__sk_common.skc_num`, the local port in host byte order.
+#[unsafe(no_mangle)]
+pub static SKC_NUM: Global<u32> = Global::new(MISSING);
+/// `struct sock`: `__sk_common.skc_dport`, the remote port in network byte order.
+#[unsafe(no_mangle)]
+pub static SKC_DPORT: Global<u32> = Global::new(MISSING);
 /// `struct sock`: `sk_err`.
 #[unsafe(no_mangle)]
 pub static SOCK_ERR: Global<u32> = Global::new(MISSING);

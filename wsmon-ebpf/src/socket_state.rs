@@ -11,11 +11,14 @@ use wsmon_common::slot::{STATE_CANDIDATE, STATE_FREE, STATE_HANDSHAKE, Slot};
 
 use crate::{
     emit,
-    maps::{clear_socket_ref, connection, socket_ref},
-    offsets::{MISSING, SOCK_ERR, TASK_FLAGS, TCP_SND_NXT, TCP_WRITE_SEQ, read},
+    maps::{clear_socket_ref, connection, port_pair, socket_ref},
+    offsets::{
+        MISSING, SKC_DPORT, SKC_NUM, SOCK_ERR, TASK_FLAGS, TCP_SND_NXT, TCP_WRITE_SEQ, read,
+    },
     packet::receive,
 };
 
+const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
 const TCP_CLOSE: i32 = 7;
 /// `current->flags`: the task is exiting (include/linux/sched.h).
@@ -26,6 +29,9 @@ const PF_EXITING: u32 = 0x4;
 pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
     let new: i32 = ctx.arg(2);
+    if new == TCP_ESTABLISHED || new == TCP_SYN_SENT {
+        forget_socket(sk);
+    }
     // SAFETY: a socket, as the tracepoint's first argument.
     let Some(of) = (unsafe { socket_ref(sk) }) else {
         return 0;
@@ -71,6 +77,32 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
     slot.end_ns = emit::now();
     emit::state(of, slot.state, true);
     0
+}
+
+/// Whether this program runs, and can tell which connection a socket has: without it nothing may
+/// be remembered by a socket's address.
+#[inline(always)]
+pub fn forgets_reused_sockets() -> bool {
+    SKC_NUM.load() != MISSING && SKC_DPORT.load() != MISSING
+}
+
+/// The socket begins another connection, of which nothing is known.
+#[inline(always)]
+fn forget_socket(sk: *mut c_void) {
+    if !forgets_reused_sockets() {
+        return;
+    }
+    // SAFETY: a socket, as the tracepoint's first argument; the offsets are those of the fields.
+    // The table's entries live as long as the programs.
+    unsafe {
+        let local: u16 = read(sk, SKC_NUM.load());
+        let remote: u16 = read(sk, SKC_DPORT.load());
+        if let Some(pair) = port_pair(u32::from(local), u32::from(u16::from_be(remote)))
+            && (*pair).socket == sk as u64
+        {
+            (*pair).socket = 0;
+        }
+    }
 }
 
 /// Whether the process that owns the connection is exiting, and this is its doing.

@@ -3,10 +3,10 @@
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes},
+    helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_tcp_sock},
 };
 use wsmon_common::{
-    cursor::{AddressPair, Counter, SocketRef},
+    cursor::{AddressPair, Counter, NOT_HTTP, SocketRef},
     event::{RECEIVED, SENT},
     head::{HeadScanner, Verdict},
     slot::{ROLE_CLIENT, ROLE_SERVER, STATE_CANDIDATE, STATE_FREE, Slot},
@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     emit,
-    maps::{self, FREE_SLOTS, PENDING, TRACE_NEW, count, counted},
+    maps::{self, FREE_SLOTS, PENDING, TRACE_NEW, count, count_slot, counted},
+    socket_state,
 };
 
 const GET: u32 = u32::from_ne_bytes(*b"GET ");
@@ -30,12 +31,16 @@ const AF_INET: u32 = 2;
 /// The connection that a segment belongs to whose socket has no slot: one that waits for its
 /// socket, or one that begins here.
 #[inline(always)]
-pub fn find<const DIRECTION: u8>(socket: Socket, segment: &Segment) -> Option<SocketRef> {
+pub fn find<const DIRECTION: u8>(skb: *mut __sk_buff, segment: &Segment) -> Option<SocketRef> {
     if segment.len == 0 {
         return None;
     }
-    let begins = may_begin(socket, segment);
+    let first = first_bytes(skb, segment);
+    let begins = may_begin(first, segment.len);
     if !begins && counted(Counter::Pending) == 0 {
+        if !may_be_http(first) {
+            note_not_http::<DIRECTION>(skb, segment);
+        }
         return None;
     }
     let find = if DIRECTION == SENT {
@@ -43,7 +48,7 @@ pub fn find<const DIRECTION: u8>(socket: Socket, segment: &Segment) -> Option<So
     } else {
         find_received
     };
-    let found = find(socket.skb, u32::from(begins));
+    let found = find(skb, u32::from(begins));
     if found == NOTHING {
         return None;
     }
@@ -78,19 +83,66 @@ fn pack(found: Option<SocketRef>) -> u64 {
     }
 }
 
-/// Whether the payload can be the beginning of a request by GET, or of a PROXY prefix.
+/// The first four bytes of the payload, in memory order; less if there are not so many.
 #[inline(always)]
-fn may_begin(socket: Socket, segment: &Segment) -> bool {
+fn first_bytes(skb: *mut __sk_buff, segment: &Segment) -> u32 {
     let mut first = 0u32;
     let to = (&raw mut first).cast();
-    if segment.len >= 4 {
-        // SAFETY: four bytes for a u32; the helper checks the offset.
-        unsafe { bpf_skb_load_bytes(socket.skb.cast(), segment.payload, to, 4) };
+    let len = if segment.len >= 4 { 4 } else { 1 };
+    // SAFETY: four bytes for a u32; the helper checks the offset.
+    unsafe { bpf_skb_load_bytes(skb.cast(), segment.payload, to, len) };
+    first
+}
+
+/// Whether a payload can be the beginning of a request by GET, or of a PROXY prefix.
+#[inline(always)]
+fn may_begin(first: u32, len: u32) -> bool {
+    if len >= 4 {
         return first == GET || first == PROXY_V1 || first == PROXY_V2;
     }
-    // SAFETY: as above.
-    unsafe { bpf_skb_load_bytes(socket.skb.cast(), segment.payload, to, 1) };
     first == u32::from(b'G') || first == u32::from(b'P') || first == u32::from(b'\r')
+}
+
+/// Whether bytes can begin an HTTP/1.1 connection: a method, a status line, a PROXY prefix or an
+/// empty line.
+#[inline(always)]
+fn may_be_http(first: u32) -> bool {
+    let byte = u32::from_le(first) as u8;
+    byte.is_ascii_uppercase() || byte == b'\r' || byte == b'\n'
+}
+
+/// Remembers a connection whose very first bytes are not HTTP/1.1, until its socket is another
+/// connection's: see `socket_state`.
+#[inline(always)]
+fn note_not_http<const DIRECTION: u8>(skb: *mut __sk_buff, segment: &Segment) {
+    if !socket_state::forgets_reused_sockets() {
+        return;
+    }
+    // SAFETY: `skb` is the program's context, and has a socket.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return;
+        }
+        let tcp = bpf_tcp_sock(sk);
+        if tcp.is_null() || (*sk).state == TCP_LISTEN {
+            return;
+        }
+        let is_first = if DIRECTION == RECEIVED {
+            (*tcp).bytes_received == 0 && (*tcp).rcv_nxt == segment.sequence
+        } else {
+            // The SYN counts as a byte.
+            (*tcp).bytes_acked <= 1 && (*tcp).snd_una == segment.sequence
+        };
+        if is_first {
+            let remote = u32::from(u16::from_be((*sk).dst_port));
+            let nothing = SocketRef {
+                slot: NOT_HTTP,
+                generation: 0,
+            };
+            maps::note_socket(sk.cast(), (*sk).src_port, remote, nothing);
+        }
+    }
 }
 
 #[inline(always)]
@@ -154,7 +206,8 @@ fn claim_pending<const DIRECTION: u8>(
     if !listens && PENDING.remove(pair).is_ok() {
         count(Counter::Pending, -1);
     }
-    if !is_current(&of) {
+    let (slot, cursor) = maps::connection(of.slot)?;
+    if !is_current(of, slot) {
         return None;
     }
     if listens {
@@ -165,7 +218,6 @@ fn claim_pending<const DIRECTION: u8>(
         count(Counter::StorageFailed, 1);
         return None;
     }
-    let (slot, cursor) = maps::connection(of.slot)?;
     // SAFETY: the maps' values live as long as the programs; `skb` is the program's context.
     unsafe {
         (*slot).cookie = bpf_get_socket_cookie(socket.skb.cast());
@@ -177,6 +229,18 @@ fn claim_pending<const DIRECTION: u8>(
     Some(of)
 }
 
+/// 1 if the segment holds a whole head that asks for something else than a WebSocket, or none.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn is_other_request(skb: *mut __sk_buff, payload: u32, len: u32) -> u64 {
+    let walked = connection::walk(Packet { skb, payload }, HeadScanner::request(), 0, len);
+    u64::from(match walked.verdict {
+        Verdict::NotHttp => true,
+        Verdict::End => !walked.scanner.has_upgrade(),
+        Verdict::More => false,
+    })
+}
+
 /// A request may begin here: takes a slot unless it is seen whole and asks for something else.
 #[inline(always)]
 fn begin<const DIRECTION: u8>(
@@ -185,15 +249,8 @@ fn begin<const DIRECTION: u8>(
     pair: &AddressPair,
     listens: bool,
 ) -> Option<SocketRef> {
-    let source = Packet {
-        skb: socket.skb,
-        payload: segment.payload,
-    };
-    let walked = connection::walk(source, HeadScanner::request(), 0, segment.len);
-    match walked.verdict {
-        Verdict::NotHttp => return None,
-        Verdict::End if !walked.scanner.has_upgrade() => return None,
-        _ => {}
+    if is_other_request(socket.skb, segment.payload, segment.len) != 0 {
+        return None;
     }
     let Ok(Some(index)) = FREE_SLOTS.pop() else {
         count(Counter::Untracked, 1);
@@ -256,6 +313,10 @@ fn begin<const DIRECTION: u8>(
         return None;
     }
     slot.state = STATE_CANDIDATE;
+    count_slot(pair.local_port, pair.remote_port);
+    if !listens && socket_state::forgets_reused_sockets() {
+        maps::note_socket(socket.sk.cast(), pair.local_port, pair.remote_port, of);
+    }
     Some(of)
 }
 

@@ -60,7 +60,14 @@ extern "C" fn adds_up(skb: *mut __sk_buff, tcp_at: u32, is_ipv6: u32) -> u64 {
     // SAFETY: `skb` is the program's context.
     let len = unsafe { (*skb).len }.wrapping_sub(tcp_at);
     let zero = maps::zero() as u32;
-    let mut sum = Sum { skb, at: tcp_at, len: unsafe { (*skb).len }, zero, sum: 0, words: [0; STEP / 4] };
+    let mut sum = Sum {
+        skb,
+        at: tcp_at,
+        len: unsafe { (*skb).len },
+        zero,
+        sum: 0,
+        words: [0; STEP / 4],
+    };
     let addresses = (&raw mut sum.words).cast::<c_void>();
     // SAFETY: the words have room for both addresses; the helper checks the offset.
     unsafe {
@@ -71,9 +78,18 @@ extern "C" fn adds_up(skb: *mut __sk_buff, tcp_at: u32, is_ipv6: u32) -> u64 {
         }
     }
     sum.add_words();
-    sum.sum += u64::from(6u16.to_be()) + u64::from((len as u16).to_be()) + u64::from(((len >> 16) as u16).to_be());
+    sum.sum += u64::from(6u16.to_be())
+        + u64::from((len as u16).to_be())
+        + u64::from(((len >> 16) as u16).to_be());
     // SAFETY: the callback takes what is passed, which outlives the call.
-    unsafe { bpf_loop(len / STEP as u32 + 1, add_step as *mut c_void, (&raw mut sum).cast(), 0) };
+    unsafe {
+        bpf_loop(
+            len / STEP as u32 + 1,
+            add_step as *mut c_void,
+            (&raw mut sum).cast(),
+            0,
+        )
+    };
     let mut folded = sum.sum;
     let mut times = 0;
     while times < 4 {

@@ -1,12 +1,9 @@
 //! Follows a tracked connection: the heads of its handshake, then its frames.
 
-use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop},
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_loop};
 use core::ffi::c_void;
 use wsmon_common::{
-    cursor::{Cursor, SocketRef},
+    cursor::{Counter, Cursor, SocketRef},
     event::{LARGE_HEAD, MAX_HEAD, RECEIVED, SENT},
     frame::{Header, WINDOW},
     head::{HeadScanner, HeadWalk, Verdict},
@@ -18,7 +15,10 @@ use wsmon_common::{
 };
 
 use super::source::{Bytes, Kept, Packet};
-use crate::{emit, maps};
+use crate::{
+    emit,
+    maps::{self, SLOTS},
+};
 
 /// The longest head that is followed to its end.
 const LONGEST_HEAD: u64 = 1 << 20;
@@ -54,15 +54,18 @@ pub fn follow<const DIRECTION: u8>(
 
 /// The same for a received segment that waited in a buffer.
 #[inline(always)]
-pub fn follow_kept(buffer: u32, chunk: &Chunk, of: SocketRef, slot: *mut Slot) -> bool {
+pub fn follow_kept(buffer: u32, chunk: &Chunk, index: u32) -> bool {
+    let Some(slot) = SLOTS.get_ptr(index) else {
+        return true;
+    };
     // SAFETY: the maps' values live as long as the programs.
     if unsafe { (*slot).state } != STATE_OPEN {
-        let came_to = head_kept(buffer, of.slot, chunk.len, chunk.start);
+        let came_to = head_kept(buffer, index, chunk.len, chunk.start);
         if came_to != OPENED {
             return came_to == FOLLOWED;
         }
     }
-    frames_kept(buffer, of.slot, chunk.len, chunk.start) == FOLLOWED
+    frames_kept(buffer, index, chunk.len, chunk.start) == FOLLOWED
 }
 
 // Functions with global linkage are proved once, for any arguments, not once for every way that
@@ -162,16 +165,21 @@ struct FrameTurn<S> {
 }
 
 struct Tracer {
-    of: SocketRef,
+    slot: u32,
     direction: u8,
     traced: bool,
 }
 
 impl FrameSink for Tracer {
     #[inline(always)]
-    fn frame(&mut self, header: &Header, window: &[u8; WINDOW], start: u32) {
+    fn wants_all(&self) -> bool {
+        self.traced
+    }
+
+    #[inline(always)]
+    fn frame(&mut self, _header: &Header, window: &[u8; WINDOW], start: u32) {
         if self.traced {
-            emit::frame(&self.of, self.direction, header, window, start);
+            emit::frame(self.slot, self.direction, window, start);
         }
     }
 }
@@ -191,8 +199,16 @@ fn frames<const DIRECTION: u8, S: Bytes + Copy>(
     if end > counters.high {
         counters.high = end;
     }
-    // SAFETY: no preconditions.
-    counters.activity_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let sent_ns = if DIRECTION == SENT {
+        source.timestamp()
+    } else {
+        0
+    };
+    counters.activity_ns = if sent_ns == 0 {
+        maps::counted(Counter::Clock)
+    } else {
+        sent_ns
+    };
     if chunk.start > direction.anchor {
         direction.anchor = chunk.start;
     }
@@ -202,17 +218,27 @@ fn frames<const DIRECTION: u8, S: Bytes + Copy>(
     if chunk.start > direction.next && direction.is_synced() {
         return false;
     }
-    if direction.open_chunk(counters, chunk, source) == Flow::Next {
+    let tracer = Tracer {
+        slot: of.slot,
+        direction: DIRECTION,
+        traced,
+    };
+    let mut flow = direction.open_chunk(counters, chunk, source);
+    if flow == Flow::Next {
+        flow = if DIRECTION == SENT {
+            direction.take_short(counters, chunk, &tracer)
+        } else {
+            // A received segment needs the stack.
+            short_frames(direction, counters, chunk, &tracer)
+        };
+    }
+    if flow == Flow::Next {
         let mut turn = FrameTurn {
             source: *source,
             chunk: *chunk,
             direction,
             counters,
-            tracer: Tracer {
-                of,
-                direction: DIRECTION,
-                traced,
-            },
+            tracer,
         };
         // A frame has at least two bytes, and the first step may only load.
         let most = (chunk.len >> 1) + 2;
@@ -245,6 +271,11 @@ extern "C" fn next_frame<S: Bytes>(_index: u64, turn: *mut FrameTurn<S>) -> u64 
     // SAFETY: see `frames`.
     unsafe {
         let turn = &mut *turn;
+        let flow =
+            short_frames(&mut *turn.direction, &mut *turn.counters, &turn.chunk, &turn.tracer);
+        if flow == Flow::Done {
+            return 1;
+        }
         let flow = (*turn.direction).step(
             &mut *turn.counters,
             &turn.chunk,
@@ -253,6 +284,17 @@ extern "C" fn next_frame<S: Bytes>(_index: u64, turn: *mut FrameTurn<S>) -> u64 
         );
         u64::from(flow == Flow::Done)
     }
+}
+
+/// A function of its own: the stack that it takes is free again for what comes after.
+#[inline(never)]
+fn short_frames(
+    direction: &mut Direction,
+    counters: &mut SlotDirection,
+    chunk: &Chunk,
+    tracer: &Tracer,
+) -> Flow {
+    direction.take_short(counters, chunk, tracer)
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use wsmon_common::{
-    cursor::{Counter, SocketRef},
+    cursor::{Counter, Cursor, NOT_HTTP, SocketRef},
     event::SENT,
     slot::{
         SIDE_LOCAL, SIDE_NONE, SIDE_REMOTE, STATE_CANDIDATE, STATE_HANDSHAKE, STATE_OPEN, Slot,
@@ -27,17 +27,17 @@ use self::{
     segment::{FIN, RST, Segment},
     source::Packet,
 };
-use crate::maps::{self, SLOTS};
+use crate::maps;
 
 const PASS: i32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const TCP_LISTEN: u32 = 10;
 
-/// What the programs are handed for a packet.
+/// A packet and its socket.
 #[derive(Clone, Copy)]
 pub struct Socket {
     pub skb: *mut __sk_buff,
-    /// A full socket.
+    /// A full TCP socket.
     pub sk: *mut bpf_sock,
 }
 
@@ -69,19 +69,25 @@ pub fn packet_egress(ctx: SkBuffContext) -> i32 {
 
 #[cgroup_skb(ingress)]
 pub fn packet_ingress(ctx: SkBuffContext) -> i32 {
-    let mut rest = Rest { slot: 0, passed: 0 };
-    // The stack of the first call is free again for the second.
-    if received(ctx.skb.skb, &mut rest) {
-        receive::drain(rest.slot, rest.passed);
+    let skb = ctx.skb.skb;
+    if Known::of(skb) != Known::Uninteresting {
+        let mut rest = Rest { slot: 0, passed: 0 };
+        // The stack of the first call is free again for the second.
+        if received(skb, &mut rest) {
+            receive::drain(rest.slot, rest.passed);
+        }
     }
     PASS
 }
 
 #[inline(always)]
 fn sent(skb: *mut __sk_buff) -> Option<()> {
-    let socket = Socket::of(skb)?;
-    let (segment, of) = connection_of::<SENT>(socket)?;
-    let (slot, cursor) = maps::connection(of.slot)?;
+    let Found {
+        segment,
+        of,
+        slot,
+        cursor,
+    } = find::<SENT>(skb)?;
     if segment.flags & (FIN | RST) != 0 {
         // SAFETY: the maps' values live as long as the programs.
         note_end::<SENT>(unsafe { &mut *slot }, segment.flags);
@@ -112,31 +118,109 @@ fn received(skb: *mut __sk_buff, rest: &mut Rest) -> bool {
     receive::received(skb, rest).is_some()
 }
 
-/// The connection that the packet belongs to, if it is one that is followed.
-#[inline(always)]
-fn connection_of<const DIRECTION: u8>(socket: Socket) -> Option<(Segment, SocketRef)> {
-    // SAFETY: a full socket.
-    let known = unsafe { maps::socket_ref(socket.sk.cast()) }.filter(is_current);
-    // SAFETY: `skb` is the program's context.
-    let segment = unsafe { Segment::read(socket.skb) };
-    if segment.is_none() && known.is_some() {
-        maps::count(Counter::Unparsed, 1);
+/// A packet of a connection that is followed.
+#[derive(Clone, Copy)]
+struct Found {
+    segment: Segment,
+    of: SocketRef,
+    slot: *mut Slot,
+    cursor: *mut Cursor,
+}
+
+/// What is known of a packet's connection by its ports.
+#[derive(Clone, Copy, PartialEq)]
+enum Known {
+    /// There is no socket, or nothing of its connection needs a look.
+    Uninteresting,
+    /// The slot that the socket had last.
+    Slot(SocketRef),
+    /// The socket may have a slot.
+    Maybe,
+    /// The socket has no slot.
+    Nothing,
+}
+
+impl Known {
+    /// What every packet of the host goes through: mind each nanosecond, and call nothing, as
+    /// each return costs more than all of this where the processor must be guarded against
+    /// mispredicting it.
+    #[inline(always)]
+    fn of(skb: *mut __sk_buff) -> Self {
+        // SAFETY: `skb` is the program's context; the kernel fills in the socket or null. The
+        // table's entries live as long as the programs.
+        unsafe {
+            let sk = (*skb).__bindgen_anon_2.sk;
+            if sk.is_null() {
+                return Self::Uninteresting;
+            }
+            let Some(pair) =
+                maps::port_pair((*sk).src_port, u32::from(u16::from_be((*sk).dst_port)))
+            else {
+                return Self::Uninteresting;
+            };
+            if (*pair).socket == sk as u64 {
+                if (*pair).slot == NOT_HTTP {
+                    return Self::Uninteresting;
+                }
+                return Self::Slot(SocketRef {
+                    slot: (*pair).slot,
+                    generation: (*pair).generation,
+                });
+            }
+            if (*pair).slots == 0 {
+                Self::Nothing
+            } else {
+                Self::Maybe
+            }
+        }
     }
-    let segment = segment?;
-    let of = match known {
-        Some(of) => of,
-        None => accept::find::<DIRECTION>(socket, &segment)?,
+}
+
+/// The connection that a packet belongs to, if it is one that is followed.
+#[inline(always)]
+fn find<const DIRECTION: u8>(skb: *mut __sk_buff) -> Option<Found> {
+    let of = match Known::of(skb) {
+        Known::Uninteresting => return None,
+        Known::Slot(of) => Some(of),
+        Known::Maybe => {
+            // SAFETY: a full socket.
+            Socket::of(skb).and_then(|socket| unsafe { maps::socket_ref(socket.sk.cast()) })
+        }
+        Known::Nothing => None,
     };
-    Some((segment, of))
+    if let Some(of) = of {
+        let (slot, cursor) = maps::connection(of.slot)?;
+        if is_current(of, slot) {
+            // SAFETY: `skb` is the program's context.
+            let segment = unsafe { Segment::read(skb) };
+            if segment.is_none() {
+                maps::count(Counter::Unparsed, 1);
+            }
+            return Some(Found {
+                segment: segment?,
+                of,
+                slot,
+                cursor,
+            });
+        }
+    }
+    // SAFETY: `skb` is the program's context.
+    let segment = unsafe { Segment::read(skb)? };
+    let of = accept::find::<DIRECTION>(skb, &segment)?;
+    let (slot, cursor) = maps::connection(of.slot)?;
+    Some(Found {
+        segment,
+        of,
+        slot,
+        cursor,
+    })
 }
 
 /// Whether the slot is still this connection's, and there is something to follow.
 #[inline(always)]
-fn is_current(of: &SocketRef) -> bool {
-    SLOTS.get_ptr(of.slot).is_some_and(|slot| {
-        // SAFETY: the map's values live as long as the programs.
-        unsafe { (*slot).generation == of.generation && is_followed((*slot).state) }
-    })
+fn is_current(of: SocketRef, slot: *const Slot) -> bool {
+    // SAFETY: the map's values live as long as the programs.
+    unsafe { (*slot).generation == of.generation && is_followed((*slot).state) }
 }
 
 #[inline(always)]

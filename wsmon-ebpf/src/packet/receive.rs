@@ -2,29 +2,28 @@
 //! several CPUs at once. One CPU at a time follows the stream; what comes before its turn is kept.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, bpf_sock},
     helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_skc_to_tcp_sock, bpf_tcp_sock},
 };
 use core::ffi::c_void;
 use wsmon_common::{
     cursor::{
-        APPEND_BELOW, Counter, Cursor, ISLAND_BYTES, ISLAND_CLAIMED, ISLAND_FREE, ISLAND_READY, ISLANDS, Island,
-        SocketRef,
+        APPEND_BELOW, Counter, Cursor, ISLAND_BYTES, ISLAND_CLAIMED, ISLAND_FREE, ISLAND_READY,
+        ISLANDS, Island,
     },
     event::RECEIVED,
-    slot::Slot,
     stream::Chunk,
     verifier::opaque,
 };
 
 use super::{
-    Socket, TCP_LISTEN, checksum, connection, connection_of, note_end,
+    Found, TCP_LISTEN, checksum, connection, find, note_end,
     segment::{FIN, RST, Segment},
     source::{Packet, length},
 };
 use crate::{
     atomic::{fetch_add, load, swap},
-    maps::{self, BUFFERS, FREE_BUFFERS, count},
+    maps::{self, BUFFERS, CURSORS, FREE_BUFFERS, SLOTS, count},
     offsets::{MISSING, TCP_RCV_WND, TCP_RCV_WUP, read},
 };
 
@@ -42,17 +41,30 @@ pub struct Rest {
 /// Takes a received segment. `Some` if segments wait that are to be followed now.
 #[inline(always)]
 pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
-    let socket = Socket::of(skb)?;
-    let (segment, of) = connection_of::<RECEIVED>(socket)?;
-    let (slot, cursor) = maps::connection(of.slot)?;
-    // SAFETY: a full socket.
-    let listens = unsafe { (*socket.sk).state } == TCP_LISTEN;
+    let Found {
+        segment,
+        of,
+        slot,
+        cursor,
+    } = find::<RECEIVED>(skb)?;
+    // SAFETY: `skb` is the program's context. The maps' values live as long as the programs.
+    let (sk, shared, high) =
+        unsafe { ((*skb).__bindgen_anon_2.sk, &*cursor, (*slot).received.high) };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: not null.
+    let listens = unsafe { (*sk).state } == TCP_LISTEN;
+    let ends = segment.flags & (FIN | RST) != 0;
+    let start = shared.received.offset(segment.sequence);
+    // What follows the last byte that passed, while nothing is missing, TCP expects too.
+    let is_expected = start == high && start <= shared.received.next && shared.waiting.get() == 0;
     // A listening socket has no window, and what it takes comes before its connection's packets.
-    let rcv_nxt = if listens {
+    let rcv_nxt = if listens || (is_expected && segment.len != 0 && !ends) {
         segment.sequence
     } else {
-        // SAFETY: a full socket.
-        let tcp = unsafe { bpf_tcp_sock(socket.sk) };
+        // SAFETY: not null.
+        let tcp = unsafe { bpf_tcp_sock(sk) };
         if tcp.is_null() {
             return None;
         }
@@ -60,7 +72,7 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
         unsafe { (*tcp).rcv_nxt }
     };
     let ahead = segment.sequence.wrapping_sub(rcv_nxt);
-    if segment.flags & (FIN | RST) != 0 && !listens && ends(socket, &segment, ahead) {
+    if ends && !listens && is_end(sk, &segment, ahead) {
         // SAFETY: the maps' values live as long as the programs.
         note_end::<RECEIVED>(unsafe { &mut *slot }, segment.flags);
     }
@@ -69,19 +81,17 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
     }
     let end_ahead = ahead.wrapping_add(segment.len);
     // Wholly old, or outside the receive window (RFC 9293, section 3.10.7.4).
-    if end_ahead as i32 <= 0 || (ahead as i32 > 0 && ahead >= window(socket, rcv_nxt)) {
+    if end_ahead as i32 <= 0 || (ahead as i32 > 0 && ahead >= window(sk, rcv_nxt)) {
         return None;
     }
-    if !checksum::is_right(skb, &segment) {
-        return None;
-    }
-    // SAFETY: the maps' values live as long as the programs.
-    let shared = unsafe { &*cursor };
-    let start = shared.received.offset(segment.sequence);
     let chunk = Chunk {
         start,
         len: segment.len,
     };
+    // Payload needs no look at the checksum: what it says does not matter.
+    if shared.received.next <= chunk.end() && !checksum::is_right(skb, &segment) {
+        return None;
+    }
     let mut source = Packet {
         skb,
         payload: segment.payload,
@@ -121,23 +131,23 @@ pub fn received(skb: *mut __sk_buff, rest: &mut Rest) -> Option<()> {
 
 /// Whether TCP takes the segment for the end of the stream.
 #[inline(always)]
-fn ends(socket: Socket, segment: &Segment, ahead: u32) -> bool {
+fn is_end(sk: *mut bpf_sock, segment: &Segment, ahead: u32) -> bool {
     if segment.flags & RST != 0 {
         return ahead == 0;
     }
-    ahead as i32 <= 0 || ahead < window(socket, segment.sequence.wrapping_sub(ahead))
+    ahead as i32 <= 0 || ahead < window(sk, segment.sequence.wrapping_sub(ahead))
 }
 
 /// Bytes from `rcv_nxt` to the end of the receive window (`tcp_receive_window`, Linux 6.18).
 #[inline(always)]
-fn window(socket: Socket, rcv_nxt: u32) -> u32 {
+fn window(sk: *mut bpf_sock, rcv_nxt: u32) -> u32 {
     let (wup, wnd) = (TCP_RCV_WUP.load(), TCP_RCV_WND.load());
     if wup == MISSING || wnd == MISSING {
         return ASSUMED_WINDOW;
     }
     // SAFETY: a full TCP socket; the offsets are those of `u32` fields of `struct tcp_sock`.
     unsafe {
-        let tcp = bpf_skc_to_tcp_sock(socket.sk.cast());
+        let tcp = bpf_skc_to_tcp_sock(sk.cast());
         if tcp.is_null() {
             return ASSUMED_WINDOW;
         }
@@ -259,34 +269,22 @@ fn fill_buffer(skb: *mut __sk_buff, payload: u32, len: u32, buffer: u32, at: u32
 }
 
 struct Drain {
-    of: SocketRef,
-    slot: *mut Slot,
+    slot: u32,
+    held: bool,
     cursor: *mut Cursor,
     /// Stream offset up to which TCP had taken the stream in when the packet at hand arrived.
     /// Whatever is before it has been followed or is kept: what is neither was never seen.
     passed: u64,
-    held: bool,
 }
 
 /// Follows kept segments for as long as one of them is next, then lets go of the direction.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn drain(index: u32, passed: u64) -> u64 {
-    let Some((slot, cursor)) = maps::connection(index) else {
+    let Some(cursor) = CURSORS.get_ptr_mut(index) else {
         return 0;
     };
-    // SAFETY: the maps' values live as long as the programs.
-    let of = SocketRef {
-        slot: index,
-        generation: unsafe { (*slot).generation },
-    };
-    let mut drain = Drain {
-        of,
-        slot,
-        cursor,
-        passed,
-        held: true,
-    };
+    let mut drain = Drain { slot: index, held: true, cursor, passed };
     // SAFETY: the callback takes what is passed, which outlives the call.
     unsafe {
         bpf_loop(
@@ -324,11 +322,12 @@ extern "C" fn drain_one(_index: u64, drain: *mut Drain) -> u64 {
             }
             let Island { len, buffer, .. } = cursor.islands[first];
             let chunk = Chunk { start, len };
-            let followed = connection::follow_kept(buffer, &chunk, drain.of, drain.slot);
+            let followed = connection::follow_kept(buffer, &chunk, drain.slot);
             // SAFETY: as above; what was called made its own references.
-            let (slot, cursor) = unsafe { (&mut *drain.slot, &mut *drain.cursor) };
-            if !followed {
-                connection::lose::<RECEIVED>(slot, cursor, &chunk);
+            let cursor = unsafe { &mut *drain.cursor };
+            if !followed && let Some(slot) = SLOTS.get_ptr_mut(drain.slot) {
+                // SAFETY: as above.
+                connection::lose::<RECEIVED>(unsafe { &mut *slot }, cursor, &chunk);
             }
             free_island(cursor, first, buffer);
             return 0;
@@ -343,7 +342,7 @@ extern "C" fn drain_one(_index: u64, drain: *mut Drain) -> u64 {
 }
 
 /// The kept segment that comes first in the stream; [`ISLANDS`] if there is none.
-#[inline(always)]
+#[inline(never)]
 fn first_island(cursor: &Cursor) -> usize {
     let mut first = ISLANDS;
     let mut first_start = u64::MAX;
@@ -360,7 +359,7 @@ fn first_island(cursor: &Cursor) -> usize {
 }
 
 /// Whether a segment is just being added to an island: it may be the one that is next.
-#[inline(always)]
+#[inline(never)]
 fn is_any_claimed(cursor: &Cursor) -> bool {
     let mut any = false;
     let mut index = 0;

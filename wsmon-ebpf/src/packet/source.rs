@@ -22,6 +22,10 @@ pub trait Bytes: ByteSource + HeadSource {
     ///
     /// `to` has room for `len` bytes, and the verifier can see that.
     unsafe fn copy(&self, from: u32, to: *mut c_void, len: u32) -> bool;
+
+    /// Of a segment that is sent: when, in nanoseconds of `CLOCK_MONOTONIC` (Linux 4.20 and newer);
+    /// 0 if that is not known.
+    fn timestamp(&self) -> u64;
 }
 
 /// A segment in the packet at hand.
@@ -33,6 +37,12 @@ pub struct Packet {
 }
 
 impl Bytes for Packet {
+    #[inline(always)]
+    fn timestamp(&self) -> u64 {
+        // SAFETY: `skb` is the program's context.
+        unsafe { (*self.skb).tstamp }
+    }
+
     #[inline(always)]
     unsafe fn copy(&self, from: u32, to: *mut c_void, len: u32) -> bool {
         // SAFETY: by the contract of this function; the helper checks the offset.
@@ -59,6 +69,11 @@ impl Kept {
 }
 
 impl Bytes for Kept {
+    #[inline(always)]
+    fn timestamp(&self) -> u64 {
+        0
+    }
+
     #[inline(always)]
     unsafe fn copy(&self, from: u32, to: *mut c_void, len: u32) -> bool {
         let from = (from & 0x1_ffff) as usize;

@@ -66,6 +66,7 @@ impl Engine {
             show_reasons: true,
             ..config
         };
+        kernel.set_clock(now_ns());
         let engine = Self {
             ring_bytes: options.ring_bytes.max(4096).next_power_of_two(),
             owners: OwnerSearch::new(kernel.has_process_hook),
@@ -199,6 +200,7 @@ impl Engine {
 
     fn sweep(&mut self) {
         let now = now_ns();
+        self.watched.kernel.set_clock(now);
         for index in 0..self.watched.kernel.slots() {
             if let Some(slot) = self.watched.kernel.slot(index) {
                 self.watched

@@ -6,7 +6,12 @@ pub mod cgroup;
 mod mapped;
 pub mod privileges;
 
-use std::{io, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -16,7 +21,7 @@ use aya::{
 use thiserror::Error;
 use tracing::{debug, warn};
 use wsmon_common::{
-    cursor::{AddressPair, COUNTERS, Counter, SocketRef},
+    cursor::{AddressPair, COUNTERS, Counter, PORT_PAIRS, PortPair, SocketRef, port_pair},
     slot::{STATE_FREE, Slot},
 };
 
@@ -87,6 +92,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     slots: Mapped<Slot>,
     counters: Mapped<u64>,
+    ports: Mapped<[PortPair; PORT_PAIRS]>,
     free: Queue<MapData, u32>,
     pending: HashMap<MapData, PairKey, RefValue>,
     trace_new: Array<MapData, u32>,
@@ -146,6 +152,7 @@ impl Kernel {
         let free = fill(&mut ebpf, "FREE_SLOTS", options.slots)?;
         let slots = map_memory(&mut ebpf, "SLOTS", options.slots as usize)?;
         let counters = map_memory(&mut ebpf, "COUNTER", COUNTERS)?;
+        let ports = map_memory(&mut ebpf, "PORTS", 1)?;
         let pending = take(&mut ebpf, "PENDING")?;
         let trace_new = take(&mut ebpf, "TRACE_NEW")?;
         let ring = take(&mut ebpf, "EVENTS")?;
@@ -167,6 +174,7 @@ impl Kernel {
             ebpf,
             slots,
             counters,
+            ports,
             free,
             pending,
             trace_new,
@@ -202,13 +210,28 @@ impl Kernel {
     /// Gives a slot back to the pool.
     pub fn release(&mut self, index: u32) -> Result<(), KernelError> {
         if let Some(pointer) = self.slots.pointer(index as usize) {
-            // SAFETY: inside the mapping, a single byte.
-            unsafe { (&raw mut (*pointer).state).write_volatile(STATE_FREE) };
+            // SAFETY: inside the mapping; whole words and bytes.
+            let (local, remote) = unsafe {
+                (&raw mut (*pointer).state).write_volatile(STATE_FREE);
+                ((*pointer).local_port, (*pointer).remote_port)
+            };
+            self.forget_ports(local, remote);
             self.free
                 .push(index, 0)
                 .map_err(|error| KernelError::Map("FREE_SLOTS", Box::new(error)))?;
         }
         Ok(())
+    }
+
+    /// A connection with these ports has no slot any more.
+    fn forget_ports(&self, local: u16, remote: u16) {
+        let Some(pairs) = self.ports.pointer(0) else {
+            return;
+        };
+        let pair = port_pair(u32::from(local), u32::from(remote)) as usize;
+        // SAFETY: inside the mapping, aligned to 4 bytes; the kernel adds atomically too.
+        let count = unsafe { AtomicU32::from_ptr(&raw mut (*pairs)[pair].slots) };
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether a connection's frames are sent as events.
@@ -229,6 +252,14 @@ impl Kernel {
     /// What a counter says now.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.get(counter as usize).unwrap_or(0)
+    }
+
+    /// Tells the programs what time it is: see [`Counter::Clock`].
+    pub fn set_clock(&self, now_ns: u64) {
+        if let Some(pointer) = self.counters.pointer(Counter::Clock as usize) {
+            // SAFETY: inside the mapping, a whole word.
+            unsafe { pointer.write_volatile(now_ns) };
+        }
     }
 
     /// Drops handshakes on listening sockets whose own sockets never came: their slots were given
@@ -253,8 +284,8 @@ impl Kernel {
             if let (true, Some(pointer)) = (gone, self.counters.pointer(Counter::Pending as usize))
             {
                 // SAFETY: inside the mapping, aligned to 8 bytes; the kernel adds atomically too.
-                let counter = unsafe { std::sync::atomic::AtomicU64::from_ptr(pointer) };
-                counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                let counter = unsafe { AtomicU64::from_ptr(pointer) };
+                counter.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
@@ -262,6 +293,9 @@ impl Kernel {
 
 fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
     let fields = [
+        // The first member of a socket.
+        ("SKC_NUM", "sock_common", "skc_num"),
+        ("SKC_DPORT", "sock_common", "skc_dport"),
         ("SOCK_ERR", "sock", "sk_err"),
         ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
         ("TCP_SND_NXT", "tcp_sock", "snd_nxt"),
