@@ -38,10 +38,20 @@ fn checks(fix: bool) -> Vec<(&'static str, Command)> {
         rustfmt.args(["--", "--check"]);
     }
 
+    let mut rustfmt_fuzz = shell::cargo();
+    rustfmt_fuzz.args(["fmt", "--manifest-path", "fuzz/Cargo.toml"]);
+    if !fix {
+        rustfmt_fuzz.args(["--", "--check"]);
+    }
+
     let mut user_space = shell::cargo();
     user_space.args(["clippy", "--workspace", "--all-targets"]);
     let mut kernel = toolchain::cargo(shell::root(), env::consts::ARCH, "clippy");
-    for clippy in [&mut user_space, &mut kernel] {
+    let mut fuzz = shell::cargo();
+    // Without libFuzzer, which only linking needs.
+    fuzz.args(["clippy", "--manifest-path", "fuzz/Cargo.toml"])
+        .args(["--lib", "--bins", "--no-default-features"]);
+    for clippy in [&mut user_space, &mut kernel, &mut fuzz] {
         if fix {
             clippy.args(["--fix", "--allow-dirty", "--allow-staged"]);
         }
@@ -50,8 +60,10 @@ fn checks(fix: bool) -> Vec<(&'static str, Command)> {
 
     let mut checks = vec![
         ("rustfmt", rustfmt),
+        ("rustfmt, fuzzers", rustfmt_fuzz),
         ("clippy, user space", user_space),
         ("clippy, kernel programs", kernel),
+        ("clippy, fuzzers", fuzz),
     ];
     if let Some(tool) = shell::tool("cargo-deny") {
         let mut deny = Command::new(tool);

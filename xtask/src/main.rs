@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {
@@ -48,5 +50,6 @@ enum Command {
     Run(run::Args),
     Test(test::Args),
     Lint(lint::Args),
+    Fuzz(fuzz::Args),
     Bench(bench::Args),
 }

@@ -9,6 +9,7 @@ use crate::shell;
 mod apt;
 mod bpf_linker;
 mod cargo_deny;
+pub mod cargo_fuzz;
 mod node;
 mod python;
 mod std_source;
@@ -20,7 +21,7 @@ mod system;
 /// use (by rustup, else from Debian's package of the same version), and bpf-linker, which goes
 /// into target/tools. The end-to-end tests need servers, clients and a browser, which come from
 /// the system's packages (as root; their services are neither started nor enabled), from PyPI and
-/// from npm (into target/e2e).
+/// from npm (into target/e2e). The fuzzers need a nightly toolchain, which is only asked for.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only what building needs: no system packages, no test tools
@@ -95,7 +96,7 @@ pub fn ensure(scope: Scope) -> Vec<String> {
 }
 
 /// Something that can be found or installed.
-struct Part {
+pub struct Part {
     name: &'static str,
     /// For the line that says it is being installed.
     note: &'static str,
@@ -111,6 +112,7 @@ fn parts(scope: Scope) -> Vec<Part> {
     }
     if scope == Scope::All {
         parts.push(cargo_deny::PART);
+        parts.extend(cargo_fuzz::PARTS);
     }
     parts
 }

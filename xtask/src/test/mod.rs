@@ -1,9 +1,11 @@
 //! `cargo xtask test`.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use crate::{
-    build,
+    build, fuzz,
     setup::{self, Scope},
     shell,
 };
@@ -12,7 +14,7 @@ mod tally;
 
 use tally::Tally;
 
-/// Run all tests: unit and property tests, then end to end with real servers, clients and kernel
+/// Run all tests: unit and property tests, fuzzers, then end to end with real servers and kernel
 ///
 /// Installs what is missing first (as `cargo xtask setup` does). Tests that cannot run here are
 /// skipped aloud, with the reason.
@@ -38,6 +40,9 @@ pub fn run(args: &Args) -> Result<()> {
         let mut cargo = shell::cargo();
         cargo.args(["test", "--workspace", "--exclude", "wsmon-e2e"]);
         tally.add("unit and property tests", cargo, args.filter.as_deref())?;
+        if args.filter.is_none() {
+            fuzzers(&mut tally);
+        }
     }
     if !args.unit {
         end_to_end(args, &mut tally)?;
@@ -47,6 +52,23 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("test: {} failed", tally.failed);
     }
     Ok(())
+}
+
+/// How long each fuzzer runs.
+const FUZZED: Duration = Duration::from_secs(10);
+
+fn fuzzers(tally: &mut Tally) {
+    if let Some(reason) = fuzz::obstacle() {
+        for target in fuzz::TARGETS {
+            tally.skip(&format!("fuzz {target}"), reason);
+        }
+    } else if let Err(error) = fuzz::build() {
+        tally.judge("building the fuzzers", Err(error));
+    } else {
+        for target in fuzz::TARGETS {
+            tally.judge(&format!("fuzz {target}"), fuzz::fuzz(target, Some(FUZZED)));
+        }
+    }
 }
 
 fn end_to_end(args: &Args, tally: &mut Tally) -> Result<()> {

@@ -43,6 +43,24 @@ impl Tally {
         Ok(())
     }
 
+    /// Takes in what a test came to that is no `cargo test`.
+    pub fn judge(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("test: {name}: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Takes in a test that cannot run here.
+    pub fn skip(&mut self, name: &str, reason: &str) {
+        let skipped = format!("{name}: {reason}");
+        println!("SKIPPED {skipped}");
+        self.skipped.push(skipped);
+    }
+
     /// Names what was skipped, and closes with the line that counts.
     pub fn sum_up(&self) {
         println!();
