@@ -106,7 +106,7 @@ const fn next_states() -> [u8; STATES * 256] {
         while seen < WEBSOCKET.len() {
             let state = VALUE + seen as u8;
             next[at(state, any)] = if any.to_ascii_lowercase() != WEBSOCKET[seen] {
-                VALUE + (any.to_ascii_lowercase() == b'w') as u8
+                VALUE + any.eq_ignore_ascii_case(&b'w') as u8
             } else if seen + 1 == WEBSOCKET.len() {
                 REST_AFTER_UPGRADE
             } else {
@@ -188,7 +188,7 @@ impl HeadScanner {
     /// Whether this is an interim response, after which another one comes (RFC 9110, section
     /// 15.2): 101 is final for HTTP.
     #[inline(always)]
-    fn is_interim(&self) -> bool {
+    fn is_interim(self) -> bool {
         let status = self.status();
         status >= 100 && status < 200 && status != 101
     }

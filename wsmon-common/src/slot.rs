@@ -100,6 +100,9 @@ pub struct Slot {
     pub error: u32,
     /// Bytes that the application had written and that were never sent when the socket closed.
     pub unsent: u64,
+    /// File name of that process's executable, cut to 31 bytes and ended by a zero; empty if not
+    /// known.
+    pub executable: [u8; 32],
     /// What this host's socket sent.
     pub sent: SlotDirection,
     /// What this host's socket received.
@@ -154,6 +157,18 @@ impl Slot {
         // SAFETY: integers and arrays of integers only; zero is a value of each.
         unsafe { core::mem::zeroed() }
     };
+}
+
+impl Slot {
+    /// The executable's file name, without the zero that ends it.
+    pub fn executable_name(&self) -> &[u8] {
+        let len = self
+            .executable
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(0);
+        self.executable.get(..len).unwrap_or_default()
+    }
 }
 
 impl SlotDirection {

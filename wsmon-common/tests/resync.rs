@@ -7,6 +7,7 @@ use wsmon_common::slice::Slice;
 use wsmon_common::slot::Slot;
 use wsmon_common::stream::{Chunk, Direction};
 
+#[expect(dead_code, reason = "these tests make their streams themselves")]
 mod wire;
 
 /// Numbers without a pattern (xorshift64*), the same in every run.

@@ -107,7 +107,9 @@ fn head_of<const N: usize>(source: &impl Bytes, piece: &Piece) {
 #[inline(never)]
 pub fn frame(slot: u32, direction: u8, window: &[u8; WINDOW], start: u32) {
     // SAFETY: the map's values live as long as the programs.
-    let generation = SLOTS.get_ptr(slot).map_or(0, |slot| unsafe { (*slot).generation });
+    let generation = SLOTS
+        .get_ptr(slot)
+        .map_or(0, |slot| unsafe { (*slot).generation });
     let of = &SocketRef { slot, generation };
     let header = &Header::read(window, start);
     let control = header.is_control() && header.payload_len <= 125;

@@ -37,6 +37,19 @@ pub static SKB_CSUM_VALID_MASK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_FLAGS: Global<u32> = Global::new(MISSING);
 
+/// `struct task_struct`: `mm`.
+#[unsafe(no_mangle)]
+pub static TASK_MM: Global<u32> = Global::new(MISSING);
+/// `struct mm_struct`: `exe_file`.
+#[unsafe(no_mangle)]
+pub static MM_EXE_FILE: Global<u32> = Global::new(MISSING);
+/// `struct file`: `f_path.dentry`.
+#[unsafe(no_mangle)]
+pub static FILE_DENTRY: Global<u32> = Global::new(MISSING);
+/// `struct dentry`: `d_name.name`.
+#[unsafe(no_mangle)]
+pub static DENTRY_NAME: Global<u32> = Global::new(MISSING);
+
 /// Reads a field of a kernel structure.
 ///
 /// # Safety

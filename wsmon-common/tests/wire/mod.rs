@@ -24,11 +24,11 @@ pub fn encode_one(frame: &Frame, key: Option<[u8; 4]>) -> Vec<u8> {
     match frame.payload.len() {
         len @ 0..126 => bytes.push(bit | len as u8),
         len @ 126..65536 => {
-            bytes.push(bit | 126);
+            bytes.push(bit | 0x7e);
             bytes.extend((len as u16).to_be_bytes());
         }
         len => {
-            bytes.push(bit | 127);
+            bytes.push(bit | 0x7f);
             bytes.extend((len as u64).to_be_bytes());
         }
     }
@@ -53,7 +53,6 @@ pub struct Seen(pub Vec<Counted>);
 
 impl Seen {
     /// Bytes of the headers of all frames.
-    #[allow(dead_code, reason = "not every test that has this module asks")]
     pub fn header_bytes(&self) -> u64 {
         self.0.iter().map(|frame| frame.header_len).sum()
     }

@@ -271,8 +271,12 @@ extern "C" fn next_frame<S: Bytes>(_index: u64, turn: *mut FrameTurn<S>) -> u64 
     // SAFETY: see `frames`.
     unsafe {
         let turn = &mut *turn;
-        let flow =
-            short_frames(&mut *turn.direction, &mut *turn.counters, &turn.chunk, &turn.tracer);
+        let flow = short_frames(
+            &mut *turn.direction,
+            &mut *turn.counters,
+            &turn.chunk,
+            &turn.tracer,
+        );
         if flow == Flow::Done {
             return 1;
         }

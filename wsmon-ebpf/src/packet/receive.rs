@@ -284,7 +284,12 @@ pub extern "C" fn drain(index: u32, passed: u64) -> u64 {
     let Some(cursor) = CURSORS.get_ptr_mut(index) else {
         return 0;
     };
-    let mut drain = Drain { slot: index, held: true, cursor, passed };
+    let mut drain = Drain {
+        slot: index,
+        held: true,
+        cursor,
+        passed,
+    };
     // SAFETY: the callback takes what is passed, which outlives the call.
     unsafe {
         bpf_loop(

@@ -59,7 +59,11 @@ const fn scenario(load: Load, pattern: Pattern, inside: Inside) -> Scenario {
 }
 
 const SCENARIOS: [Scenario; 14] = {
-    use self::{Inside::*, Load::*, Pattern::*};
+    use self::{
+        Inside::{Client, Server},
+        Load::{Frames, Http, LargeFrame, Other},
+        Pattern::{PingPong, Stream},
+    };
     [
         scenario(Frames(1), Stream, Client),
         scenario(Frames(1), Stream, Server),
@@ -155,7 +159,7 @@ impl Reading {
     fn since(&self, before: &Self, hook: &'static str) -> Option<Sample> {
         let mean = |now: &RunStats, then: &RunStats| {
             let runs = now.runs - then.runs;
-            (runs > 0).then(|| (now.time - then.time).as_nanos() as f64 / runs as f64)
+            (runs > 0).then(|| now.time.saturating_sub(then.time).as_nanos() as f64 / runs as f64)
         };
         let (now, then) = (self.wsmon.get(hook)?, before.wsmon.get(hook)?);
         let frames = match hook {

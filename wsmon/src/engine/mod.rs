@@ -31,6 +31,10 @@ const SWEEPS_PER_TICK: u32 = 4;
 /// Records that are read from the ring before anything else is looked at.
 const BATCH: usize = 4096;
 
+/// The tap in use, and why.
+const TAP: &str = "packet";
+const TAP_REASON: &str = "only_tap";
+
 /// Loads the programs and watches until every handle is gone, or the engine is dropped.
 pub struct Engine {
     watched: Watched,
@@ -82,7 +86,7 @@ impl Engine {
             fullest: 0,
             sweeps: 0,
         };
-        info!(tap = engine.tap(), reason = engine.tap_reason(), "watching");
+        info!(tap = TAP, reason = TAP_REASON, "watching");
         Ok((engine, handle))
     }
 
@@ -147,20 +151,12 @@ impl Engine {
             Request::Info(reply) => {
                 let _ = reply.send(Info {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
-                    tap: self.tap().to_owned(),
-                    tap_reason: self.tap_reason().to_owned(),
+                    tap: TAP.to_owned(),
+                    tap_reason: TAP_REASON.to_owned(),
                     pid: std::process::id(),
                 });
             }
         }
-    }
-
-    fn tap(&self) -> &'static str {
-        "packet"
-    }
-
-    fn tap_reason(&self) -> &'static str {
-        "only_tap"
     }
 
     /// Everything that the kernel has said by now.
@@ -242,8 +238,8 @@ impl Engine {
     fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = self.watched.model.snapshot(now_ns());
         let agent = &mut snapshot.agent;
-        agent.tap = self.tap().to_owned();
-        agent.tap_reason = self.tap_reason().to_owned();
+        TAP.clone_into(&mut agent.tap);
+        TAP_REASON.clone_into(&mut agent.tap_reason);
         agent.events_lost += self.watched.kernel.counter(Counter::EventsLost) + self.refused;
         agent.untracked_connections = [
             Counter::Untracked,
@@ -264,10 +260,9 @@ impl Engine {
         if self.tracers.is_empty() {
             return;
         }
-        self.tracers.hand_out(
-            self.watched.model.take_records(),
-            self.watched.model.records_dropped(),
-        );
+        let model = &mut self.watched.model;
+        self.tracers
+            .hand_out(&model.take_records(), model.records_dropped());
         if self.tracers.remove_closed() {
             self.choose_traced();
         }
@@ -314,10 +309,12 @@ impl Watched {
     }
 
     fn identify(&mut self, id: ConnectionId, pid: u32, now: u64) {
-        let process = self
-            .processes
-            .get(pid)
-            .unwrap_or_else(|| crate::identity::Process::unknown(Some(pid)));
+        let slot = self
+            .kernel
+            .slot(id.slot)
+            .filter(|slot| slot.generation == id.generation);
+        let executable = slot.as_ref().map_or(&[][..], |slot| slot.executable_name());
+        let process = self.processes.get(pid, executable);
         self.model.apply(Event::Process { id, process }, now);
     }
 }

@@ -15,7 +15,7 @@ const WAITING: usize = 8192;
 /// See the module.
 #[derive(Default)]
 pub struct Tracers {
-    tracers: Vec<Tracer>,
+    all: Vec<Tracer>,
     /// Records that the model dropped so far.
     dropped: u64,
     /// Whether the kernel sends frames.
@@ -40,7 +40,7 @@ impl Tracers {
         show_reasons: bool,
     ) -> mpsc::Receiver<TraceRecord> {
         let (records, receiver) = mpsc::channel(WAITING);
-        self.tracers.push(Tracer {
+        self.all.push(Tracer {
             filter,
             show_reasons,
             max_rate,
@@ -53,25 +53,25 @@ impl Tracers {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.tracers.is_empty()
+        self.all.is_empty()
     }
 
     /// Forgets those whose reader is gone; true if there were any.
     pub fn remove_closed(&mut self) -> bool {
-        let before = self.tracers.len();
-        self.tracers.retain(|tracer| !tracer.records.is_closed());
-        self.tracers.len() != before
+        let before = self.all.len();
+        self.all.retain(|tracer| !tracer.records.is_closed());
+        self.all.len() != before
     }
 
     pub fn want_frames(&self) -> bool {
-        self.tracers
+        self.all
             .iter()
             .any(|tracer| tracer.filter.only.want_frames())
     }
 
     /// Whether somebody wants this connection's frames, or may once more is known of it.
     pub fn may_want(&self, connection: &ConnectionView, is_settled: bool) -> bool {
-        self.tracers
+        self.all
             .iter()
             .filter(|tracer| tracer.filter.only.want_frames())
             .any(|tracer| !is_settled || tracer.filter.matches_connection(connection))
@@ -79,12 +79,12 @@ impl Tracers {
 
     /// Gives each one what it wants of `records`; `dropped` is the model's count of those that it
     /// had no room for.
-    pub fn hand_out(&mut self, records: Vec<TraceRecord>, dropped: u64) {
+    pub fn hand_out(&mut self, records: &[TraceRecord], dropped: u64) {
         let lost = dropped - self.dropped;
         self.dropped = dropped;
-        for tracer in &mut self.tracers {
+        for tracer in &mut self.all {
             tracer.left_out += lost;
-            for record in &records {
+            for record in records {
                 if tracer.filter.matches_record(record) {
                     tracer.send(record);
                 }

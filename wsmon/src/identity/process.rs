@@ -48,8 +48,21 @@ impl Processes {
         }
     }
 
-    /// The process; none if it is gone.
-    pub fn get(&mut self, pid: u32) -> Option<Process> {
+    /// The process. `executable` is the name of its executable by the kernel, cut to 31 bytes and
+    /// empty if not known: what is left of a process that is gone.
+    pub fn get(&mut self, pid: u32, executable: &[u8]) -> Process {
+        self.find(pid, executable)
+            .unwrap_or_else(|| match executable {
+                [] => Process::unknown(Some(pid)),
+                name => Process {
+                    pid: Some(pid),
+                    name: clean_to(name, MAX_NAME),
+                    ..Process::default()
+                },
+            })
+    }
+
+    fn find(&mut self, pid: u32, executable: &[u8]) -> Option<Process> {
         let process = self.open(pid)?;
         let stat = process.stat().ok()?;
         let incarnation = Incarnation {
@@ -60,7 +73,7 @@ impl Processes {
         if let Some(known) = self.remembered.get(&incarnation) {
             return Some(known.clone());
         }
-        let found = self.read(pid, &process, &stat);
+        let found = self.read(pid, &process, &stat, executable);
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.clear();
         }
@@ -73,7 +86,13 @@ impl Processes {
         procfs::process::Process::new_with_root(root).ok()
     }
 
-    fn read(&self, pid: u32, process: &procfs::process::Process, stat: &Stat) -> Process {
+    fn read(
+        &self,
+        pid: u32,
+        process: &procfs::process::Process,
+        stat: &Stat,
+        executable: &[u8],
+    ) -> Process {
         let name = process
             .exe()
             .ok()
@@ -82,6 +101,8 @@ impl Processes {
         let name = match &name {
             // The kernel's mark of a program whose file was replaced, say by an upgrade.
             Some(name) => name.strip_suffix(b" (deleted)").unwrap_or(name),
+            // It is just exiting.
+            None if !executable.is_empty() => executable,
             None => stat.comm.as_bytes(),
         };
         let cgroup = self.proc_root.join(pid.to_string()).join("cgroup");
@@ -109,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_process_has_the_name_of_its_executable_and_a_start() {
-        let process = Processes::default().get(std::process::id()).unwrap();
+        let process = Processes::default().get(std::process::id(), b"");
         let exe = std::env::current_exe().unwrap();
         let name = exe.file_name().unwrap().to_str().unwrap();
         assert_eq!(
@@ -125,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_none() {
+    fn a_process_that_is_gone_has_the_name_that_the_kernel_noted() {
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        assert_eq!(Processes::default().get(child.id()), None);
-        assert_eq!(Processes::default().get(u32::MAX), None);
+        assert_eq!(Processes::default().get(child.id(), b"").name, "unknown");
+        assert_eq!(Processes::default().get(u32::MAX, b"true").name, "true");
     }
 
     #[test]
@@ -140,7 +161,7 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let shell = processes.get(child.id());
+        let shell = processes.find(child.id(), b"");
         drop(child.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(10);
         let is_sleep = |process: Option<Process>| {
@@ -148,7 +169,7 @@ mod tests {
         };
         let mut seen = false;
         while !seen && Instant::now() < deadline {
-            seen = is_sleep(processes.get(child.id()));
+            seen = is_sleep(processes.find(child.id(), b""));
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -18,6 +18,10 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -61,8 +65,8 @@ impl Btf {
         })
     }
 
-    /// The offset of a field in bytes, looked for in anonymous members too. `None` if it is not
-    /// there, or is a bit field.
+    /// The offset of a field in bytes, looked for in anonymous members too; `a.b` is field `b` of
+    /// member `a`. `None` if it is not there, or is a bit field.
     pub fn offset(&self, structure: &str, field: &str) -> Option<u32> {
         let (bits, size) = self.bits(structure, field)?;
         (size == 0 && bits % 8 == 0).then_some(bits / 8)
@@ -100,11 +104,31 @@ impl Btf {
             if name == field {
                 return Some((bits, bit_size));
             }
+            if let Some((outer, rest)) = field.split_once('.')
+                && name == outer
+            {
+                let id = self.unqualified(word(&self.types, at + 4)?)?;
+                let (inner, size) = self.field(id, rest, depth + 1)?;
+                return Some((bits + inner, size));
+            }
             if name.is_empty()
                 && let Some((inner, size)) =
                     self.field(word(&self.types, at + 4)?, field, depth + 1)
             {
                 return Some((bits + inner, size));
+            }
+        }
+        None
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn unqualified(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..8 {
+            match self.kind(id)? {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT => {
+                    id = word(&self.types, self.starts.get(id as usize)? + 8)?;
+                }
+                _ => return Some(id),
             }
         }
         None
@@ -161,6 +185,8 @@ mod tests {
         assert_eq!(btf.offset("sock_common", "skc_daddr"), Some(0));
         assert!(btf.offset("tcp_sock", "write_seq").expect("it is there") > 600);
         assert_eq!(btf.offset("tcp_sock", "no_such_field"), None);
+        assert!(btf.offset("file", "f_path.dentry") > btf.offset("file", "f_path"));
+        assert!(btf.offset("dentry", "d_name.name").is_some());
         assert_eq!(btf.offset("sk_buff", "csum_valid"), None);
         assert!(btf.bit("sk_buff", "csum_valid").is_some());
     }

@@ -1,6 +1,10 @@
 //! Arrays that the kernel programs write and user space reads, without a system call.
 
-use std::{io, marker::PhantomData, os::fd::AsRawFd};
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -16,8 +20,8 @@ unsafe impl<T> Send for Mapped<T> {}
 
 impl<T: Copy> Mapped<T> {
     /// Maps `len` values of an array whose values have the size of `T`, a multiple of 8.
-    pub fn new(map: &impl AsRawFd, len: usize) -> io::Result<Self> {
-        const { assert!(size_of::<T>() % 8 == 0) };
+    pub fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let memory = MmapOptions::new()
             .len(len * size_of::<T>())
             .map_raw(map.as_raw_fd())?;

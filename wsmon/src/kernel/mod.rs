@@ -302,17 +302,22 @@ fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
         ("TCP_RCV_WUP", "tcp_sock", "rcv_wup"),
         ("TCP_RCV_WND", "tcp_sock", "rcv_wnd"),
         ("TASK_FLAGS", "task_struct", "flags"),
+        ("TASK_MM", "task_struct", "mm"),
+        ("MM_EXE_FILE", "mm_struct", "exe_file"),
+        ("FILE_DENTRY", "file", "f_path.dentry"),
+        ("DENTRY_NAME", "dentry", "d_name.name"),
     ];
     let btf = btf::Btf::of_kernel()
         .inspect_err(|error| {
-            warn!("the kernel has no BTF that can be read ({error}): no causes, no unsent bytes")
+            warn!("the kernel has no BTF that can be read ({error}): no causes, no unsent bytes");
         })
         .ok();
     let offsets = fields.map(|(global, structure, field)| {
         let offset = btf.as_ref().and_then(|btf| btf.offset(structure, field));
-        match offset {
-            Some(offset) => debug!("{structure}.{field} is at {offset}"),
-            None => warn!("this kernel has no {structure}.{field} that wsmon can read"),
+        if let Some(offset) = offset {
+            debug!("{structure}.{field} is at {offset}");
+        } else {
+            warn!("this kernel has no {structure}.{field} that wsmon can read");
         }
         (global, offset)
     });
@@ -320,12 +325,11 @@ fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
         .as_ref()
         .and_then(|btf| btf.bit("sk_buff", "csum_valid"));
     let mut loader = EbpfLoader::new();
-    match &csum_valid {
-        Some((byte, mask)) => {
-            loader.override_global("SKB_CSUM_VALID", byte, true);
-            loader.override_global("SKB_CSUM_VALID_MASK", mask, true);
-        }
-        None => warn!("this kernel does not show which checksums it verified: all are believed"),
+    if let Some((byte, mask)) = &csum_valid {
+        loader.override_global("SKB_CSUM_VALID", byte, true);
+        loader.override_global("SKB_CSUM_VALID_MASK", mask, true);
+    } else {
+        warn!("this kernel does not show which checksums it verified: all are believed");
     }
     for (global, offset) in &offsets {
         if let Some(offset) = offset {
@@ -416,11 +420,5 @@ fn map_memory<T: Copy>(
             ));
         }
     };
-    struct Fd<'a>(&'a MapData);
-    impl std::os::fd::AsRawFd for Fd<'_> {
-        fn as_raw_fd(&self) -> std::os::fd::RawFd {
-            self.0.fd().as_fd().as_raw_fd()
-        }
-    }
-    Mapped::new(&Fd(&array), len).map_err(|error| KernelError::Mapping(name, error))
+    Mapped::new(array.fd().as_fd(), len).map_err(|error| KernelError::Mapping(name, error))
 }

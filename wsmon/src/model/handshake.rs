@@ -139,7 +139,7 @@ impl Handshake {
             STATE_OPEN => {
                 let both = self.request.is_some() && self.response.is_some();
                 let waited = now_ns.saturating_sub(slot.response_ns) >= HEADS_PATIENCE_NS;
-                if !both && !waited && slot.end_ns == 0 {
+                if !both && !waited {
                     return;
                 }
                 self.judge_acceptance()

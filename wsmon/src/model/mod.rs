@@ -410,7 +410,8 @@ impl Model {
         let id = connection.id;
         if connection.is_websocket() && connection.seen_ns.is_some() {
             let hop = self.roles.hop(connection);
-            self.decide(index, now_ns);
+            // Heads that are not there by now do not come any more.
+            self.decide(index, now_ns + LINGER_NS);
             self.settle(index, hop, now_ns);
         }
         let Owner::Current(connection) = self.owners.replace(index, Owner::Released(id.generation))
