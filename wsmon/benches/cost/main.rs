@@ -59,7 +59,11 @@ const fn scenario(load: Load, pattern: Pattern, inside: Inside) -> Scenario {
 }
 
 const SCENARIOS: [Scenario; 14] = {
-    use self::{Inside::*, Load::*, Pattern::*};
+    use self::{
+        Inside::{Client, Server},
+        Load::{Frames, Http, LargeFrame, Other},
+        Pattern::{PingPong, Stream},
+    };
     [
         scenario(Frames(1), Stream, Client),
         scenario(Frames(1), Stream, Server),
@@ -101,12 +105,13 @@ fn main() -> Result<()> {
             Pair::open(&cgroup, scenario.inside, scenario.load)?,
         ));
     }
-    let mut samples = Samples::new();
+    let (mut samples, mut others) = (Samples::new(), 0);
     // Not counted: caches, the window and the kernel's estimates of both ends grow warm.
     for (scenario, pair) in &mut pairs {
         pair.run(scenario.load, scenario.pattern, cli.packets / 20 + 64)?;
     }
     for round in 0..cli.rounds {
+        others = others.max(floor.others()?);
         eprint!("\rbench: round {} of {}", round + 1, cli.rounds);
         for (scenario, pair) in &mut pairs {
             let sends = match scenario.pattern {
@@ -124,6 +129,12 @@ fn main() -> Result<()> {
         }
     }
     eprintln!();
+    if others > 0 {
+        println!(
+            "TOO GOOD: {others} other programs ran for the same packets (another wsmon?) and \
+             brought them into the cache.\n"
+        );
+    }
     print!("{}", report::markdown(&samples, cli.rounds, cli.packets)?);
     Ok(())
 }
@@ -155,7 +166,7 @@ impl Reading {
     fn since(&self, before: &Self, hook: &'static str) -> Option<Sample> {
         let mean = |now: &RunStats, then: &RunStats| {
             let runs = now.runs - then.runs;
-            (runs > 0).then(|| (now.time - then.time).as_nanos() as f64 / runs as f64)
+            (runs > 0).then(|| now.time.saturating_sub(then.time).as_nanos() as f64 / runs as f64)
         };
         let (now, then) = (self.wsmon.get(hook)?, before.wsmon.get(hook)?);
         let frames = match hook {

@@ -287,7 +287,7 @@ pub fn markdown(samples: &Samples, rounds: usize, packets: u64) -> Result<String
                 .collect(),
         };
         let (low, above, high) = quartiles(above);
-        let digits = if row.further_than.is_some() { 1 } else { 0 };
+        let digits = usize::from(row.further_than.is_some());
         let (_, floor, _) = quartiles(of.iter().map(|sample| sample.floor));
         let (_, frames, _) = quartiles(of.iter().map(|sample| sample.frames));
         let frames = match frames {
