@@ -1,6 +1,6 @@
 //! Empty programs at the hooks of wsmon's: what every program costs there.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
@@ -11,6 +11,7 @@ use super::cgroup::Cgroup;
 /// Empty programs, attached until this is dropped.
 pub struct Floor {
     programs: Vec<Empty>,
+    cgroup: File,
 }
 
 struct Empty {
@@ -32,12 +33,12 @@ const PROCESS_HOOKS: [(&str, BtfHook); 2] = [
 
 impl Floor {
     pub fn attach(cgroup: &Cgroup, process_hooks: bool) -> Result<Self> {
-        let folder = cgroup.open()?;
+        let cgroup = cgroup.open()?;
         let mut programs = Vec::new();
         for (beside, way) in PACKET_HOOKS {
             let attach = || {
                 let program = bpf::load(bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB, Some(way), 0)?;
-                let link = bpf::attach_to_cgroup(&program, &folder, way)?;
+                let link = bpf::attach_to_cgroup(&program, &cgroup, way)?;
                 Ok((program, link))
             };
             programs.push(Empty::new(beside, attach)?);
@@ -50,7 +51,18 @@ impl Floor {
             };
             programs.push(Empty::new(beside, attach)?);
         }
-        Ok(Self { programs })
+        Ok(Self { programs, cgroup })
+    }
+
+    /// How many programs that are neither these nor wsmon's run for the same packets.
+    pub fn others(&self) -> Result<u32> {
+        /// One of wsmon and an empty one.
+        const OWN: u32 = 2;
+        let mut others = 0;
+        for (_, way) in PACKET_HOOKS {
+            others += bpf::count_effective(&self.cgroup, way)?.saturating_sub(OWN);
+        }
+        Ok(others)
     }
 
     /// What each has cost so far, by the name of wsmon's program beside it.

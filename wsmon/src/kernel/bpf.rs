@@ -14,7 +14,9 @@ use std::{
 use aya::Btf;
 use aya_obj::{
     btf::BtfKind,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type},
+    generated::{
+        BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type,
+    },
 };
 
 /// `r0 = 1; exit`. 1 lets a packet pass where the program is asked for a verdict.
@@ -42,7 +44,7 @@ pub fn load(kind: bpf_prog_type, attach: Option<bpf_attach_type>, btf: u32) -> i
     program.license = license.as_ptr() as u64;
     program.expected_attach_type = attach.map_or(0, |attach| attach as u32);
     program.attach_btf_id = btf;
-    bpf(bpf_cmd::BPF_PROG_LOAD, &attr)
+    bpf(bpf_cmd::BPF_PROG_LOAD, attr)
 }
 
 /// Loads a `tracing` program for the hook.
@@ -77,7 +79,22 @@ pub fn attach_to_cgroup(
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     attr.link_create.__bindgen_anon_2.target_fd = cgroup.as_raw_fd() as u32;
     attr.link_create.attach_type = attach as u32;
-    bpf(bpf_cmd::BPF_LINK_CREATE, &attr)
+    bpf(bpf_cmd::BPF_LINK_CREATE, attr)
+}
+
+/// How many programs run at a hook of a cgroup, those that it inherits included.
+pub fn count_effective(cgroup: &File, attach: bpf_attach_type) -> io::Result<u32> {
+    // SAFETY: all zeros is a value of this C union.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd() as u32;
+    attr.query.attach_type = attach as u32;
+    attr.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+    // Without room for the programs' numbers it only counts.
+    if call(bpf_cmd::BPF_PROG_QUERY, &mut attr) < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel wrote this member.
+    Ok(unsafe { attr.query.__bindgen_anon_2.prog_cnt })
 }
 
 /// Attaches a `raw_tracepoint` program by name, or a `tracing` one where it was loaded for, until
@@ -87,7 +104,7 @@ pub fn attach_raw_tracepoint(program: &OwnedFd, name: Option<&CStr>) -> io::Resu
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     attr.raw_tracepoint.name = name.map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &attr)
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, attr)
 }
 
 /// What a program has cost while `kernel.bpf_stats_enabled` was on.
@@ -106,7 +123,7 @@ pub fn run_stats(program: impl AsFd) -> io::Result<RunStats> {
     attr.info.bpf_fd = program.as_fd().as_raw_fd() as u32;
     attr.info.info_len = size_of::<bpf_prog_info>() as u32;
     attr.info.info = &raw mut info as u64;
-    if call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &attr) < 0 {
+    if call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(RunStats {
@@ -115,17 +132,17 @@ pub fn run_stats(program: impl AsFd) -> io::Result<RunStats> {
     })
 }
 
-fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
-    owned(call(command, attr))
+fn bpf(command: bpf_cmd, mut attr: bpf_attr) -> io::Result<OwnedFd> {
+    owned(call(command, &mut attr))
 }
 
-fn call(command: bpf_cmd, attr: &bpf_attr) -> i64 {
+fn call(command: bpf_cmd, attr: &mut bpf_attr) -> i64 {
     // SAFETY: `attr` is a whole bpf_attr; what it points to outlives the call.
     unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command as i32,
-            &raw const *attr,
+            &raw mut *attr,
             size_of::<bpf_attr>(),
         )
     }
