@@ -241,7 +241,7 @@ impl HeadScanner {
 
     /// The same state, out of sight of the verifier: see [`HeadWalk::new`].
     #[inline(always)]
-    fn mixed(self, zero: u64) -> Self {
+    fn mixed(self, zero: u32) -> Self {
         Self {
             state: self.state ^ zero as u8,
             upgrade: self.upgrade ^ zero as u8,
@@ -273,7 +273,7 @@ pub struct HeadWalk {
     pub at: u32,
     len: u32,
     window_from: u32,
-    zero: u64,
+    zero: u32,
     window: [u64; HEAD_WORDS],
 }
 
@@ -283,7 +283,7 @@ impl HeadWalk {
     /// `zero` is 0, from where the kernel's verifier cannot know that: it would follow every
     /// value that the state can have through every step, and give up.
     #[inline(always)]
-    pub fn new(scanner: HeadScanner, at: u32, len: u32, zero: u64) -> Self {
+    pub fn new(scanner: HeadScanner, at: u32, len: u32, zero: u32) -> Self {
         Self {
             zero,
             scanner,
@@ -305,7 +305,7 @@ impl HeadWalk {
     /// Takes the next few bytes; true when the chunk, or the head, is done.
     #[inline(always)]
     pub fn step(&mut self, source: &mut impl HeadSource) -> bool {
-        let zero = self.zero as u32;
+        let zero = self.zero;
         let at = self.at ^ zero;
         if at >= self.len {
             return true;

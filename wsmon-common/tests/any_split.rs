@@ -7,6 +7,7 @@ use wsmon_common::slice::Slice;
 use wsmon_common::slot::{Slot, SlotDirection, size_bucket};
 use wsmon_common::stream::{Chunk, Direction, Violation};
 
+#[expect(dead_code, reason = "these tests ask for less than all of it")]
 mod wire;
 
 fn frames() -> impl Strategy<Value = Vec<Frame>> {

@@ -26,21 +26,27 @@ use crate::{
 const GET: u32 = u32::from_ne_bytes(*b"GET ");
 const PROXY_V1: u32 = u32::from_ne_bytes(*b"PROX");
 const PROXY_V2: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
+const HTTP: u32 = u32::from_ne_bytes(*b"HTTP");
+const SWITCHING: u32 = u32::from_ne_bytes(*b" 101");
 const AF_INET: u32 = 2;
 
 /// The connection that a segment belongs to whose socket has no slot: one that waits for its
 /// socket, or one that begins here.
 #[inline(always)]
 pub fn find<const DIRECTION: u8>(skb: *mut __sk_buff, segment: &Segment) -> Option<SocketRef> {
-    if segment.len == 0 {
-        return None;
-    }
-    let first = first_bytes(skb, segment);
-    let begins = may_begin(first, segment.len);
-    if !begins && counted(Counter::Pending) == 0 {
-        if !may_be_http(first) {
+    let any_waits = counted(Counter::Pending) != 0;
+    let mut begins = false;
+    if segment.len != 0 {
+        let first = first_bytes(skb, segment);
+        begins = may_begin(first, segment.len);
+        if !begins && !may_be_http(first) {
             note_not_http::<DIRECTION>(skb, segment);
         }
+        if first == HTTP && !any_waits {
+            note_missed_upgrade(skb, segment);
+        }
+    }
+    if !begins && !any_waits {
         return None;
     }
     let find = if DIRECTION == SENT {
@@ -103,6 +109,20 @@ fn may_begin(first: u32, len: u32) -> bool {
     first == u32::from(b'G') || first == u32::from(b'P') || first == u32::from(b'\r')
 }
 
+/// Counts an upgrade whose request was not seen: it came before the programs, or behind another
+/// request that was not answered yet.
+#[inline(never)]
+fn note_missed_upgrade(skb: *mut __sk_buff, segment: &Segment) {
+    // The version, a space and the status: `HTTP/1.1 101`.
+    let mut status = 0u32;
+    let at = segment.payload.wrapping_add(8);
+    // SAFETY: four bytes for a u32; the helper checks the offset.
+    unsafe { bpf_skb_load_bytes(skb.cast(), at, (&raw mut status).cast(), 4) };
+    if status == SWITCHING {
+        count(Counter::Untracked, 1);
+    }
+}
+
 /// Whether bytes can begin an HTTP/1.1 connection: a method, a status line, a PROXY prefix or an
 /// empty line.
 #[inline(always)]
@@ -113,7 +133,7 @@ fn may_be_http(first: u32) -> bool {
 
 /// Remembers a connection whose very first bytes are not HTTP/1.1, until its socket is another
 /// connection's: see `socket_state`.
-#[inline(always)]
+#[inline(never)]
 fn note_not_http<const DIRECTION: u8>(skb: *mut __sk_buff, segment: &Segment) {
     if !socket_state::forgets_reused_sockets() {
         return;
@@ -254,6 +274,14 @@ fn begin<const DIRECTION: u8>(
     }
     let Ok(Some(index)) = FREE_SLOTS.pop() else {
         count(Counter::Untracked, 1);
+        if !listens && socket_state::forgets_reused_sockets() {
+            // Or its answer would count it once more.
+            let nothing = SocketRef {
+                slot: NOT_HTTP,
+                generation: 0,
+            };
+            maps::note_socket(socket.sk.cast(), pair.local_port, pair.remote_port, nothing);
+        }
         return None;
     };
     let (slot, cursor) = maps::connection(index)?;

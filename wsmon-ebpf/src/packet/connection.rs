@@ -471,7 +471,7 @@ struct WalkTurn<S> {
 /// Runs a scanner from offset `from` over a segment of `len` bytes.
 #[inline(always)]
 pub fn walk<S: Bytes>(source: S, scanner: HeadScanner, from: u32, len: u32) -> Walked {
-    let walk = HeadWalk::new(scanner, from, len, maps::zero());
+    let walk = HeadWalk::new(scanner, from, len, maps::zero() as u32);
     let most = walk.steps();
     let mut turn = WalkTurn { walk, source };
     // SAFETY: the callback takes what is passed, which outlives the call.

@@ -153,6 +153,10 @@ impl Known {
             if sk.is_null() {
                 return Self::Uninteresting;
             }
+            if (*sk).src_port == 0 {
+                // A socket that is closed has given its port back; its RST leaves after that.
+                return Self::Maybe;
+            }
             let Some(pair) =
                 maps::port_pair((*sk).src_port, u32::from(u16::from_be((*sk).dst_port)))
             else {

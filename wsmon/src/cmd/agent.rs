@@ -44,7 +44,7 @@ pub struct Agent {
 
     /// Connections that can be followed at once; further ones are counted as untracked.
     #[arg(long, value_name = "N", default_value_t = 16_384, env = "WSMON_SLOTS",
-        value_parser = clap::value_parser!(u32).range(1..))]
+        value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub slots: u32,
 
     /// Size of the buffer for events: 4194304, 4MiB.

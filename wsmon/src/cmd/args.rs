@@ -82,7 +82,8 @@ pub fn bytes(text: &str) -> Result<u32, String> {
     number
         .checked_mul(1 << unit)
         .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(|| "more than 4 GiB".to_owned())
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(|| "more than 1 GiB".to_owned())
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const SWEEPS_PER_TICK: u32 = 4;
 /// Records that are read from the ring before anything else is looked at.
 const BATCH: usize = 4096;
+/// Batches after which an answer is given although the ring still fills.
+const MAX_BATCHES: usize = 64;
 
 /// The tap in use, and why.
 const TAP: &str = "packet";
@@ -47,6 +49,8 @@ pub struct Engine {
     refused: u64,
     /// The fullest that the ring was since it was last asked for, in bytes.
     fullest: u32,
+    /// The last read of the ring ended before the ring did.
+    more: bool,
     sweeps: u32,
 }
 
@@ -72,7 +76,7 @@ impl Engine {
         };
         kernel.set_clock(now_ns());
         let engine = Self {
-            ring_bytes: options.ring_bytes.max(4096).next_power_of_two(),
+            ring_bytes: options.ring_size(),
             owners: OwnerSearch::new(kernel.has_process_hook),
             watched: Watched {
                 kernel,
@@ -84,6 +88,7 @@ impl Engine {
             requests,
             refused: 0,
             fullest: 0,
+            more: false,
             sweeps: 0,
         };
         info!(tap = TAP, reason = TAP_REASON, "watching");
@@ -101,6 +106,8 @@ impl Engine {
                     Some(request) => self.answer(request),
                     None => return,
                 },
+                // The ring wakes its reader only when that has caught up.
+                () = std::future::ready(()), if self.more => self.read_ring(),
                 ready = self.ring.readable() => match ready {
                     Ok(mut guard) => {
                         guard.clear_ready();
@@ -115,10 +122,7 @@ impl Engine {
                         self.watched.identify(id, pid, now);
                     }
                 }
-                _ = sweep.tick() => {
-                    self.read_ring();
-                    self.sweep();
-                }
+                _ = sweep.tick() => self.catch_up(),
             }
             self.hand_out();
         }
@@ -144,7 +148,9 @@ impl Engine {
                 reply,
             } => {
                 self.catch_up();
-                let records = self.tracers.add(filter, max_rate, show_reasons);
+                let records = self
+                    .tracers
+                    .add(filter, max_rate, show_reasons, self.dropped());
                 let _ = reply.send(records);
                 self.choose_traced();
             }
@@ -161,7 +167,12 @@ impl Engine {
 
     /// Everything that the kernel has said by now.
     fn catch_up(&mut self) {
-        self.read_ring();
+        for _ in 0..MAX_BATCHES {
+            self.read_ring();
+            if !self.more {
+                break;
+            }
+        }
         self.sweep();
     }
 
@@ -169,8 +180,10 @@ impl Engine {
         let now = now_ns();
         let mut bytes = 0;
         let mut news = false;
+        self.more = true;
         for _ in 0..BATCH {
             let Some(record) = self.ring.get_mut().next() else {
+                self.more = false;
                 break;
             };
             bytes += record.len() as u32 + 8;
@@ -249,8 +262,11 @@ impl Engine {
         .map(|counter| self.watched.kernel.counter(counter))
         .iter()
         .sum();
+        agent.segments_dropped = self.watched.kernel.counter(Counter::SegmentsDropped);
+        agent.unparsed_packets = self.watched.kernel.counter(Counter::Unparsed);
         agent.slots_limit = u64::from(self.watched.kernel.slots());
-        agent.ring_fill_ratio = f64::from(self.fullest) / f64::from(self.ring_bytes);
+        // While it is read it fills again.
+        agent.ring_fill_ratio = (f64::from(self.fullest) / f64::from(self.ring_bytes)).min(1.0);
         self.fullest = 0;
         snapshot
     }
@@ -260,12 +276,17 @@ impl Engine {
         if self.tracers.is_empty() {
             return;
         }
-        let model = &mut self.watched.model;
+        let dropped = self.dropped();
         self.tracers
-            .hand_out(&model.take_records(), model.records_dropped());
+            .hand_out(&self.watched.model.take_records(), dropped);
         if self.tracers.remove_closed() {
             self.choose_traced();
         }
+    }
+
+    /// Events and records that were lost on the way to whoever traces.
+    fn dropped(&self) -> u64 {
+        self.watched.model.records_dropped() + self.watched.kernel.counter(Counter::EventsLost)
     }
 
     /// Tells the kernel which connections' frames somebody wants.

@@ -16,7 +16,7 @@ const WAITING: usize = 8192;
 #[derive(Default)]
 pub struct Tracers {
     all: Vec<Tracer>,
-    /// Records that the model dropped so far.
+    /// Records that were lost so far.
     dropped: u64,
     /// Whether the kernel sends frames.
     pub frames_on: bool,
@@ -33,12 +33,17 @@ struct Tracer {
 }
 
 impl Tracers {
+    /// Adds one; `dropped` as in [`Tracers::hand_out`].
     pub fn add(
         &mut self,
         filter: Filter,
         max_rate: Option<u32>,
         show_reasons: bool,
+        dropped: u64,
     ) -> mpsc::Receiver<TraceRecord> {
+        if self.all.is_empty() {
+            self.dropped = dropped;
+        }
         let (records, receiver) = mpsc::channel(WAITING);
         self.all.push(Tracer {
             filter,
@@ -77,8 +82,8 @@ impl Tracers {
             .any(|tracer| !is_settled || tracer.filter.matches_connection(connection))
     }
 
-    /// Gives each one what it wants of `records`; `dropped` is the model's count of those that it
-    /// had no room for.
+    /// Gives each one what it wants of `records`; `dropped` counts those that were lost on the way
+    /// since the agent began.
     pub fn hand_out(&mut self, records: &[TraceRecord], dropped: u64) {
         let lost = dropped - self.dropped;
         self.dropped = dropped;

@@ -253,8 +253,18 @@ impl Families<'_, '_> {
             ),
             (
                 "wsmon_agent_untracked_connections",
-                "Connections for which there was no slot",
+                "Connections for which there was no slot, or whose request was not seen",
                 agent.untracked_connections,
+            ),
+            (
+                "wsmon_agent_segments_dropped",
+                "Received segments that could not be kept until their turn",
+                agent.segments_dropped,
+            ),
+            (
+                "wsmon_agent_unparsed_packets",
+                "Packets of followed connections whose headers could not be read",
+                agent.unparsed_packets,
             ),
             (
                 "wsmon_agent_series_overflow",

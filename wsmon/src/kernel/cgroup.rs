@@ -4,7 +4,10 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,13 +17,26 @@ const ROOT_INODE: u64 = 1;
 /// Opens the cgroup that the user names, or the root of the whole host.
 pub fn open(named: Option<&Path>) -> io::Result<File> {
     if let Some(path) = named {
-        return File::open(path);
+        let folder = File::open(path)?;
+        return if is_cgroup2(&folder) {
+            Ok(folder)
+        } else {
+            Err(io::Error::other("this is no folder of a cgroup2 hierarchy"))
+        };
     }
     let mounted = mounts()?.into_iter().find(|path| is_root(path));
     match mounted {
         Some(path) => File::open(path),
         None => open_unmounted(),
     }
+}
+
+fn is_cgroup2(folder: &File) -> bool {
+    // SAFETY: plain integers; zero is a value of each.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and the structure outlives the call.
+    let result = unsafe { libc::fstatfs(folder.as_raw_fd(), &raw mut found) };
+    result == 0 && found.f_type == libc::CGROUP2_SUPER_MAGIC
 }
 
 /// Where cgroup2 is mounted.

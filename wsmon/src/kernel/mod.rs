@@ -41,6 +41,11 @@ const PROCESS_HOOKS: [(&str, &str); 2] = [
     ("process_receive", "sock_recv_length"),
 ];
 
+/// Copies of a slot whose state changes meanwhile: more than it has states.
+const MAX_COPIES: u32 = 8;
+/// The largest ring buffer that can be asked for.
+const MAX_RING_BYTES: u32 = 1 << 30;
+
 /// How the kernel side is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -54,6 +59,15 @@ pub struct Options {
     pub buffers: u32,
     /// Learn processes from the socket calls' tracepoints where the kernel has them.
     pub process_hook: bool,
+}
+
+impl Options {
+    /// Bytes of the ring buffer as the kernel takes them: a power of two, of whole pages.
+    pub fn ring_size(&self) -> u32 {
+        self.ring_bytes
+            .clamp(4096, MAX_RING_BYTES)
+            .next_power_of_two()
+    }
 }
 
 impl Default for Options {
@@ -77,14 +91,60 @@ pub enum KernelError {
     NotPermitted(String),
     #[error("cannot open the cgroup {0}: {1}")]
     Cgroup(String, io::Error),
-    #[error("the kernel refuses the eBPF object: {0}")]
+    #[error("the kernel refuses the eBPF object: {}", causes(.0))]
     Object(#[from] Box<aya::EbpfError>),
-    #[error("the kernel refuses the program {0}: {1}")]
-    Program(&'static str, Box<ProgramError>),
-    #[error("the map {0} cannot be used: {1}")]
-    Map(&'static str, Box<MapError>),
+    #[error("the kernel refuses the program {name}: {}", causes(.error))]
+    Program {
+        name: &'static str,
+        error: Box<ProgramError>,
+    },
+    #[error("the map {name} cannot be used: {}", causes(.error))]
+    Map {
+        name: &'static str,
+        error: Box<MapError>,
+    },
     #[error("the map {0} cannot be mapped: {1}")]
     Mapping(&'static str, io::Error),
+}
+
+impl KernelError {
+    fn program(name: &'static str, error: ProgramError) -> Self {
+        Self::Program {
+            name,
+            error: Box::new(error),
+        }
+    }
+
+    fn map(name: &'static str, error: MapError) -> Self {
+        Self::Map {
+            name,
+            error: Box::new(error),
+        }
+    }
+}
+
+/// An error with its causes. Of what the verifier says, the end counts.
+fn causes(error: &dyn std::error::Error) -> String {
+    const LINES: usize = 12;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    let lines: Vec<_> = text.lines().collect();
+    if lines.len() <= LINES + 1 {
+        return text;
+    }
+    format!(
+        "{}\n…\n{}",
+        lines[0],
+        lines[lines.len() - LINES..].join("\n")
+    )
 }
 
 /// The loaded and attached programs. Dropping it detaches them.
@@ -131,9 +191,8 @@ impl Kernel {
         let mut ebpf = load_object(options)?;
 
         // While the maps are still the object's: a program is loaded with their descriptors.
-        let btf = Btf::from_sys_fs().map_err(|error| {
-            KernelError::Program("socket_state", Box::new(ProgramError::Btf(error)))
-        })?;
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| KernelError::program("socket_state", ProgramError::Btf(error)))?;
         load_tracepoint(&mut ebpf, &btf, "socket_state", "inet_sock_set_state")?;
         let has_process_hook = options.process_hook
             && PROCESS_HOOKS.into_iter().all(|(name, tracepoint)| {
@@ -145,7 +204,7 @@ impl Kernel {
             let program: &mut CgroupSkb = program(&mut ebpf, name)?;
             program
                 .load()
-                .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+                .map_err(|error| KernelError::program(name, error))?;
         }
 
         fill(&mut ebpf, "FREE_BUFFERS", options.buffers)?;
@@ -168,7 +227,7 @@ impl Kernel {
             let program: &mut CgroupSkb = program(&mut ebpf, name)?;
             program
                 .attach(&cgroup, direction, CgroupAttachMode::Single)
-                .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+                .map_err(|error| KernelError::program(name, error))?;
         }
         let kernel = Self {
             ebpf,
@@ -199,12 +258,27 @@ impl Kernel {
 
     /// What a slot holds, if somebody owns it.
     pub fn slot(&self, index: u32) -> Option<Slot> {
+        let mut state = self.state(index)?;
+        let mut slot = self.slots.get(index as usize)?;
+        // The programs write the state before what belongs to it. Where it changed during the
+        // copy, the copy may have the one without the other. It changes a few times in all.
+        for _ in 0..MAX_COPIES {
+            let after = self.state(index)?;
+            if after == state && slot.state == state {
+                break;
+            }
+            state = after;
+            slot = self.slots.get(index as usize)?;
+        }
+        Some(slot)
+    }
+
+    /// The state of a slot that somebody owns.
+    fn state(&self, index: u32) -> Option<u8> {
         let pointer = self.slots.pointer(index as usize)?;
         // SAFETY: inside the mapping, a single byte.
-        if unsafe { (&raw const (*pointer).state).read_volatile() } == STATE_FREE {
-            return None;
-        }
-        self.slots.get(index as usize)
+        let state = unsafe { (&raw const (*pointer).state).read_volatile() };
+        (state != STATE_FREE).then_some(state)
     }
 
     /// Gives a slot back to the pool.
@@ -218,7 +292,7 @@ impl Kernel {
             self.forget_ports(local, remote);
             self.free
                 .push(index, 0)
-                .map_err(|error| KernelError::Map("FREE_SLOTS", Box::new(error)))?;
+                .map_err(|error| KernelError::map("FREE_SLOTS", error))?;
         }
         Ok(())
     }
@@ -246,7 +320,7 @@ impl Kernel {
     pub fn trace_new(&mut self, on: bool) -> Result<(), KernelError> {
         self.trace_new
             .set(0, u32::from(on), 0)
-            .map_err(|error| KernelError::Map("TRACE_NEW", Box::new(error)))
+            .map_err(|error| KernelError::map("TRACE_NEW", error))
     }
 
     /// What a counter says now.
@@ -342,7 +416,7 @@ fn load_object(options: &Options) -> Result<Ebpf, KernelError> {
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("BUFFERS", options.buffers)
         .map_max_entries("FREE_BUFFERS", options.buffers)
-        .map_max_entries("EVENTS", options.ring_bytes.max(4096).next_power_of_two())
+        .map_max_entries("EVENTS", options.ring_size())
         .load(OBJECT)
         .map_err(|error| KernelError::Object(Box::new(error)))
 }
@@ -356,14 +430,14 @@ fn load_tracepoint(
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program
         .load(tracepoint, btf)
-        .map_err(|error| KernelError::Program(name, Box::new(error)))
+        .map_err(|error| KernelError::program(name, error))
 }
 
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program
         .attach()
-        .map_err(|error| KernelError::Program(name, Box::new(error)))?;
+        .map_err(|error| KernelError::program(name, error))?;
     Ok(())
 }
 
@@ -374,7 +448,7 @@ where
     ebpf.program_mut(name)
         .ok_or(ProgramError::NotLoaded)
         .and_then(TryInto::try_into)
-        .map_err(|error| KernelError::Program(name, Box::new(error)))
+        .map_err(|error| KernelError::program(name, error))
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(
@@ -386,7 +460,7 @@ fn take<M: TryFrom<Map, Error = MapError>>(
             name: name.to_owned(),
         })
         .and_then(TryInto::try_into)
-        .map_err(|error| KernelError::Map(name, Box::new(error)))
+        .map_err(|error| KernelError::map(name, error))
 }
 
 /// Puts the numbers 0 to `count` - 1 into a queue.
@@ -399,7 +473,7 @@ fn fill(
     for index in 0..count {
         queue
             .push(index, 0)
-            .map_err(|error| KernelError::Map(name, Box::new(error)))?;
+            .map_err(|error| KernelError::map(name, error))?;
     }
     Ok(queue)
 }
@@ -409,16 +483,12 @@ fn map_memory<T: Copy>(
     name: &'static str,
     len: usize,
 ) -> Result<Mapped<T>, KernelError> {
-    let array: MapData = match ebpf.take_map(name) {
-        Some(Map::Array(data)) => data,
-        _ => {
-            return Err(KernelError::Map(
-                name,
-                Box::new(MapError::InvalidName {
-                    name: name.to_owned(),
-                }),
-            ));
-        }
+    let Some(Map::Array(array)) = ebpf.take_map(name) else {
+        let name_of_it = name.to_owned();
+        return Err(KernelError::map(
+            name,
+            MapError::InvalidName { name: name_of_it },
+        ));
     };
     Mapped::new(array.fd().as_fd(), len).map_err(|error| KernelError::Mapping(name, error))
 }

@@ -59,6 +59,12 @@ impl Connection {
         self.slot.end_ns == 0 && matches!(self.slot.state, STATE_HANDSHAKE | STATE_OPEN)
     }
 
+    /// Whether an answer can still come: its socket asked for a WebSocket, and is there. It is
+    /// followed for as long as that, however late the answer.
+    pub fn may_still_open(&self) -> bool {
+        self.slot.state == STATE_HANDSHAKE && self.slot.cookie != 0
+    }
+
     /// Whether nothing can happen to it but its end: what a sweep finds of most connections.
     pub fn is_steady(&self) -> bool {
         self.handshake_counted && self.slot.state == STATE_OPEN && self.slot.end_ns == 0

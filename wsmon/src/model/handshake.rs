@@ -148,7 +148,8 @@ impl Handshake {
             // 101, but not to WebSocket.
             STATE_REFUSED if slot.status == 101 => HandshakeResult::Invalid,
             STATE_REFUSED if slot.status != 0 => HandshakeResult::Rejected,
-            STATE_REFUSED => HandshakeResult::Aborted,
+            // The answer was no HTTP/1.1.
+            STATE_REFUSED => HandshakeResult::Invalid,
             STATE_HANDSHAKE if slot.end_ns != 0 => HandshakeResult::Aborted,
             STATE_HANDSHAKE if has_timed_out(slot, timeout_ns, now_ns) => HandshakeResult::Timeout,
             _ => return,

@@ -363,7 +363,7 @@ impl Model {
         };
         let slot = &connection.slot;
         (slot.end_ns != 0 && now_ns.saturating_sub(slot.end_ns) >= LINGER_NS)
-            || self.is_overdue(connection, now_ns)
+            || (self.is_overdue(connection, now_ns) && !connection.may_still_open())
     }
 
     /// Whether a handshake was given up, or a request that never got so far.

@@ -38,6 +38,10 @@ pub struct AgentStats {
     pub unsynced_directions: u64,
     /// Engine: connections for which there was no slot.
     pub untracked_connections: u64,
+    /// Engine: received segments that could not be kept until their turn.
+    pub segments_dropped: u64,
+    /// Engine: packets of followed connections whose headers could not be read.
+    pub unparsed_packets: u64,
     /// Model: slots that are not free.
     pub slots_used: u64,
     /// Engine.

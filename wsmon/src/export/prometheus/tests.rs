@@ -149,6 +149,8 @@ fn the_issue_s_names_are_there() {
         ("wsmon_agent_unsynced_bytes_total", "counter"),
         ("wsmon_agent_unsynced_directions", "gauge"),
         ("wsmon_agent_untracked_connections_total", "counter"),
+        ("wsmon_agent_segments_dropped_total", "counter"),
+        ("wsmon_agent_unparsed_packets_total", "counter"),
         ("wsmon_agent_slots_used", "gauge"),
         ("wsmon_agent_slots_limit", "gauge"),
         ("wsmon_agent_ring_fill_ratio", "gauge"),
@@ -158,7 +160,7 @@ fn the_issue_s_names_are_there() {
     ] {
         assert_eq!(families.get(name), Some(&kind), "{name}");
     }
-    assert_eq!(families.len(), 25);
+    assert_eq!(families.len(), 27);
 }
 
 #[test]
