@@ -77,6 +77,8 @@ pub struct Cursor {
     pub waiting: Shared,
     /// Islands that were ever made: who lets go of the direction compares it, to miss none.
     pub arrivals: Shared,
+    /// The connection's socket, by its address in the kernel; 0 until it was seen.
+    pub socket: u64,
     /// The head of the request.
     pub request: HeadScanner,
     /// The head of the answer.
@@ -105,6 +107,7 @@ impl Cursor {
     #[inline(always)]
     pub fn reset(&mut self) {
         self.busy.set(0);
+        self.socket = 0;
         self.request = HeadScanner::request();
         self.response = HeadScanner::response();
         self.request_start = 0;
@@ -118,7 +121,7 @@ impl Cursor {
 }
 
 const _: () = assert!(size_of::<Island>() == 24);
-const _: () = assert!(size_of::<Cursor>() == 1160);
+const _: () = assert!(size_of::<Cursor>() == 1168);
 
 /// Where the kernel keeps handshakes that arrived on a listening socket (TCP_DEFER_ACCEPT, data
 /// on the third ACK, TCP Fast Open) until their own socket is seen. Network addresses as IPv6,

@@ -66,6 +66,8 @@ const fn next_states() -> [u8; STATES * 256] {
         PROXY_V2,
         PROXY_V2_LENGTH,
     );
+    // Behind an empty line, which a server ignores (RFC 9112, section 2.2).
+    next[at(PROXY_V2 + 2, b'G')] = GET + 1;
     next[at(RESPONSE_START, b'H')] = RESPONSE_START + 1;
     literal(&mut next, b"HTTP/1.", RESPONSE_START, RESPONSE_START + 7);
     next[at(RESPONSE_START + 8, b' ')] = STATUS;
@@ -395,6 +397,14 @@ mod tests {
     fn a_request_that_asks_for_a_websocket() {
         let (scanner, verdict, taken) = scan(HeadScanner::request(), REQUEST);
         assert_eq!((verdict, taken), (Verdict::End, REQUEST.len()));
+        assert!(scanner.has_upgrade());
+    }
+
+    #[test]
+    fn an_empty_line_before_a_request_is_ignored() {
+        let bytes = [b"\r\n", REQUEST].concat();
+        let (scanner, verdict, taken) = scan(HeadScanner::request(), &bytes);
+        assert_eq!((verdict, taken), (Verdict::End, bytes.len()));
         assert!(scanner.has_upgrade());
     }
 

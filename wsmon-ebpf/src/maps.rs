@@ -83,7 +83,7 @@ pub fn count_slot(local: u32, remote: u32) {
 #[inline(always)]
 pub fn note_socket(sk: *mut c_void, local: u32, remote: u32, of: SocketRef) {
     if let Some(pair) = port_pair(local, remote) {
-        // SAFETY: as above. A reader that sees half of this finds another slot's generation.
+        // SAFETY: as above. What a reader makes of half of this is checked by the slot's own note of its socket.
         unsafe {
             (*pair).socket = 0;
             (*pair).slot = of.slot;

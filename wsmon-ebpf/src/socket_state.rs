@@ -53,7 +53,11 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
     if is_exiting(slot) {
         slot.process_exit = 1;
     }
-    if new != TCP_CLOSE || slot.end_ns != 0 {
+    if new != TCP_CLOSE {
+        return 0;
+    }
+    receive::end(cursor);
+    if slot.end_ns != 0 {
         return 0;
     }
     // SAFETY: a socket, as the tracepoint's first argument; the offsets are those of the fields.
@@ -73,7 +77,6 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
             }
         }
     }
-    receive::end(cursor);
     slot.end_ns = emit::now();
     emit::state(of, slot.state, true);
     0

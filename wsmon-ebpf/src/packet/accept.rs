@@ -24,6 +24,8 @@ use crate::{
 };
 
 const GET: u32 = u32::from_ne_bytes(*b"GET ");
+/// A request behind an empty line, which a server ignores (RFC 9112, section 2.2).
+const EMPTY_LINE: u32 = u32::from_ne_bytes(*b"\r\nGE");
 const PROXY_V1: u32 = u32::from_ne_bytes(*b"PROX");
 const PROXY_V2: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
 const HTTP: u32 = u32::from_ne_bytes(*b"HTTP");
@@ -104,7 +106,7 @@ fn first_bytes(skb: *mut __sk_buff, segment: &Segment) -> u32 {
 #[inline(always)]
 fn may_begin(first: u32, len: u32) -> bool {
     if len >= 4 {
-        return first == GET || first == PROXY_V1 || first == PROXY_V2;
+        return first == GET || first == EMPTY_LINE || first == PROXY_V1 || first == PROXY_V2;
     }
     first == u32::from(b'G') || first == u32::from(b'P') || first == u32::from(b'\r')
 }
@@ -241,6 +243,7 @@ fn claim_pending<const DIRECTION: u8>(
     // SAFETY: the maps' values live as long as the programs; `skb` is the program's context.
     unsafe {
         (*slot).cookie = bpf_get_socket_cookie(socket.skb.cast());
+        (*cursor).socket = socket.sk as u64;
         if (*cursor).unanchored != 0 && DIRECTION == SENT {
             (*cursor).unanchored = 0;
             (*cursor).sent.anchor_at(segment.sequence);
@@ -314,6 +317,11 @@ fn begin<const DIRECTION: u8>(
         Some(next) => answers.anchor_at(next),
         None => cursor.unanchored = 1,
     }
+    if !listens {
+        cursor.socket = socket.sk as u64;
+    }
+    // Before anybody can find the slot.
+    slot.state = STATE_CANDIDATE;
     let kept = if listens {
         let kept = PENDING.insert(pair, &of, 1).is_ok();
         count(
@@ -340,7 +348,6 @@ fn begin<const DIRECTION: u8>(
         let _ = FREE_SLOTS.push(index, 0);
         return None;
     }
-    slot.state = STATE_CANDIDATE;
     count_slot(pair.local_port, pair.remote_port);
     if !listens && socket_state::forgets_reused_sockets() {
         maps::note_socket(socket.sk.cast(), pair.local_port, pair.remote_port, of);

@@ -418,7 +418,7 @@ fn response<const DIRECTION: u8>(
         slot.response_ns = emit::now();
     }
     match walk.verdict {
-        Verdict::End if status == 101 => {
+        Verdict::End if status == 101 && cursor.request_done != 0 => {
             open::<DIRECTION>(slot, cursor);
             emit::state(of, STATE_OPEN, false);
         }

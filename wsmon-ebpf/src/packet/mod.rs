@@ -194,7 +194,10 @@ fn find<const DIRECTION: u8>(skb: *mut __sk_buff) -> Option<Found> {
     };
     if let Some(of) = of {
         let (slot, cursor) = maps::connection(of.slot)?;
-        if is_current(of, slot) {
+        // SAFETY: `skb` is the program's context. The maps' values live as long as the programs.
+        // An entry of the table that is just being written can name another socket's slot.
+        let is_its_own = unsafe { (*cursor).socket == (*skb).__bindgen_anon_2.sk as u64 };
+        if is_its_own && is_current(of, slot) {
             // SAFETY: `skb` is the program's context.
             let segment = unsafe { Segment::read(skb) };
             if segment.is_none() {

@@ -135,15 +135,16 @@ impl Handshake {
         if self.outcome.is_some() {
             return;
         }
+        let waited = now_ns.saturating_sub(slot.response_ns) >= HEADS_PATIENCE_NS;
         let result = match slot.state {
             STATE_OPEN => {
                 let both = self.request.is_some() && self.response.is_some();
-                let waited = now_ns.saturating_sub(slot.response_ns) >= HEADS_PATIENCE_NS;
                 if !both && !waited {
                     return;
                 }
                 self.judge_acceptance()
             }
+            STATE_REFUSED if self.request.is_none() && !waited => return,
             STATE_REFUSED if (200..300).contains(&slot.status) => HandshakeResult::Ignored,
             // 101, but not to WebSocket.
             STATE_REFUSED if slot.status == 101 => HandshakeResult::Invalid,
