@@ -53,3 +53,34 @@ enum Command {
     Fuzz(fuzz::Args),
     Bench(bench::Args),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_task_that_the_readme_names_is_understood() {
+        let readme = include_str!("../../README.md");
+        let mut count = 0;
+        let spans = readme.split('`').skip(1).step_by(2);
+        let lines = readme.lines().filter_map(|line| line.strip_prefix("$ "));
+        for task in lines.chain(spans) {
+            let Some(task) = task.strip_prefix("cargo xtask ") else {
+                continue;
+            };
+            let words = ["xtask"].into_iter().chain(task.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("`cargo xtask {task}`: {error}");
+            }
+            count += 1;
+        }
+        assert!(count >= 3, "only {count} tasks found");
+    }
+}

@@ -110,6 +110,25 @@ mod tests {
     }
 
     #[test]
+    fn every_command_that_the_readme_names_is_understood() {
+        let readme = include_str!("../../../README.md");
+        let named = readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("$ "))
+            .chain(readme.split('`').skip(1).step_by(2))
+            .map(|command| command.strip_prefix("sudo ").unwrap_or(command))
+            .filter(|command| command.starts_with("wsmon "));
+        let mut count = 0;
+        for command in named {
+            if let Err(error) = Cli::try_parse_from(command.split_whitespace()) {
+                panic!("`{command}`: {error}");
+            }
+            count += 1;
+        }
+        assert!(count >= 10, "only {count} commands found");
+    }
+
+    #[test]
     fn every_command_shows_examples() {
         for command in Cli::command().get_subcommands() {
             let help = command
