@@ -73,13 +73,16 @@ fn a_worker_that_was_forked_before_the_connection_came() {
     // Whose is whose: as the kernel says.
     for row in &rows {
         let pid = row["pid"].as_u64().unwrap();
-        assert!(holds(pid, &row["remote"]), "{pid} does not hold {row:#}");
+        assert!(
+            holds(pid, port, &row["remote"]),
+            "{pid} does not hold {row:#}"
+        );
     }
     assert!(!found.is_empty());
 }
 
-/// Whether a process holds the IPv4 socket with this peer.
-fn holds(pid: u64, remote: &Value) -> bool {
+/// Whether a process holds the IPv4 socket on this port with this peer.
+fn holds(pid: u64, port: u16, remote: &Value) -> bool {
     let remote = remote.as_str().and_then(|text| text.parse().ok());
     let Some(std::net::SocketAddr::V4(remote)) = remote else {
         panic!("{remote:?}")
@@ -90,9 +93,14 @@ fn holds(pid: u64, remote: &Value) -> bool {
         remote.port()
     );
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let line = table
-        .lines()
-        .find(|line| line.split_whitespace().nth(2) == Some(&*wanted));
+    let line = table.lines().find(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        // A peer's port may lead to another of this host's ports too.
+        let is_port = fields
+            .next()
+            .is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
+        is_port && fields.next() == Some(&*wanted)
+    });
     let inode = line
         .and_then(|line| line.split_whitespace().nth(9))
         .expect("it is open");

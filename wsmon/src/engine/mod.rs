@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
-use wsmon_common::cursor::Counter;
+use wsmon_common::{cursor::Counter, slot::Slot};
 
 use self::{owners::OwnerSearch, tracers::Tracers};
 use crate::{
@@ -119,7 +119,7 @@ impl Engine {
                 found = self.owners.found() => {
                     let now = now_ns();
                     for (id, pid) in found {
-                        self.watched.identify(id, pid, now);
+                        self.watched.identify(id, pid, b"", now);
                     }
                 }
                 _ = sweep.tick() => self.catch_up(),
@@ -202,7 +202,7 @@ impl Engine {
         }
         self.fullest = self.fullest.max(bytes);
         if news {
-            self.identify_all(now);
+            self.look_for_owners();
             self.choose_traced();
         }
     }
@@ -212,12 +212,10 @@ impl Engine {
         self.watched.kernel.set_clock(now);
         for index in 0..self.watched.kernel.slots() {
             if let Some(slot) = self.watched.kernel.slot(index) {
-                self.watched
-                    .model
-                    .apply(Event::Slot { index, slot: &slot }, now);
+                self.watched.take_slot(index, &slot, now);
             }
         }
-        self.identify_all(now);
+        self.look_for_owners();
         self.sweeps += 1;
         if self.sweeps.is_multiple_of(SWEEPS_PER_TICK) {
             self.watched.model.tick(now);
@@ -233,14 +231,9 @@ impl Engine {
         }
     }
 
-    /// Finds the processes of connections that have none yet.
-    fn identify_all(&mut self, now: u64) {
+    /// Looks for the processes that the kernel did not tell.
+    fn look_for_owners(&mut self) {
         let unidentified = self.watched.model.unidentified();
-        for connection in &unidentified {
-            if let Some(pid) = connection.pid {
-                self.watched.identify(connection.id, pid, now);
-            }
-        }
         self.owners.look_for(
             unidentified
                 .iter()
@@ -314,27 +307,25 @@ impl Engine {
 impl Watched {
     /// Reads the slot of an event before the event, so that its records say whose they are.
     fn look_at(&mut self, id: ConnectionId, now: u64) {
-        let Some(slot) = self.kernel.slot(id.slot) else {
-            return;
-        };
-        self.model.apply(
-            Event::Slot {
-                index: id.slot,
-                slot: &slot,
-            },
-            now,
-        );
-        if slot.pid != 0 && slot.generation == id.generation && !self.model.knows_process(id) {
-            self.identify(id, slot.pid, now);
+        if let Some(slot) = self.kernel.slot(id.slot) {
+            self.take_slot(id.slot, &slot, now);
         }
     }
 
-    fn identify(&mut self, id: ConnectionId, pid: u32, now: u64) {
-        let slot = self
-            .kernel
-            .slot(id.slot)
-            .filter(|slot| slot.generation == id.generation);
-        let executable = slot.as_ref().map_or(&[][..], |slot| slot.executable_name());
+    /// Passes on what a slot holds, its process first: if the connection is over, it is counted at
+    /// once.
+    fn take_slot(&mut self, index: u32, slot: &Slot, now: u64) {
+        let id = ConnectionId {
+            slot: index,
+            generation: slot.generation,
+        };
+        if slot.pid != 0 && !self.model.knows_process(id) {
+            self.identify(id, slot.pid, slot.executable_name(), now);
+        }
+        self.model.apply(Event::Slot { index, slot }, now);
+    }
+
+    fn identify(&mut self, id: ConnectionId, pid: u32, executable: &[u8], now: u64) {
         let process = self.processes.get(pid, executable);
         self.model.apply(Event::Process { id, process }, now);
     }

@@ -299,7 +299,13 @@ mod tests {
             (200, Some(("ignored", "200".to_owned()))),
         ] {
             let refused = slot(STATE_REFUSED, status);
-            assert_eq!(decided(Handshake::default(), &refused, 4000), expected);
+            let handshake = || Handshake {
+                request: Some(Request::parse(REQUEST, true)),
+                ..Handshake::default()
+            };
+            assert_eq!(decided(handshake(), &refused, 4000), expected);
+            // Its head may still be on the way.
+            assert_eq!(decided(Handshake::default(), &refused, 4000), None);
         }
     }
 
