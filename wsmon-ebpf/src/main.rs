@@ -1,6 +1,13 @@
 //! The taps. Built for bpfel-unknown-none; on any other target this is an empty program, so that
 //! `cargo check --workspace` works.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::needless_pass_by_value,
+        reason = "aya's macros hand a program its context by value"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod atomic;

@@ -323,7 +323,7 @@ fn begin<const DIRECTION: u8>(
     // Before anybody can find the slot.
     slot.state = STATE_CANDIDATE;
     let kept = if listens {
-        let kept = PENDING.insert(pair, &of, 1).is_ok();
+        let kept = PENDING.insert(pair, of, 1).is_ok();
         count(
             if kept {
                 Counter::Pending

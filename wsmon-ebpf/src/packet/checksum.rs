@@ -49,7 +49,7 @@ struct Sum {
     at: u32,
     len: u32,
     zero: u32,
-    sum: u64,
+    total: u64,
     words: [u32; STEP / 4],
 }
 
@@ -58,14 +58,15 @@ struct Sum {
 #[unsafe(no_mangle)]
 extern "C" fn adds_up(skb: *mut __sk_buff, tcp_at: u32, is_ipv6: u32) -> u64 {
     // SAFETY: `skb` is the program's context.
-    let len = unsafe { (*skb).len }.wrapping_sub(tcp_at);
+    let end = unsafe { (*skb).len };
+    let len = end.wrapping_sub(tcp_at);
     let zero = maps::zero() as u32;
     let mut sum = Sum {
         skb,
         at: tcp_at,
-        len: unsafe { (*skb).len },
+        len: end,
         zero,
-        sum: 0,
+        total: 0,
         words: [0; STEP / 4],
     };
     let addresses = (&raw mut sum.words).cast::<c_void>();
@@ -78,7 +79,7 @@ extern "C" fn adds_up(skb: *mut __sk_buff, tcp_at: u32, is_ipv6: u32) -> u64 {
         }
     }
     sum.add_words();
-    sum.sum += u64::from(6u16.to_be())
+    sum.total += u64::from(6u16.to_be())
         + u64::from((len as u16).to_be())
         + u64::from(((len >> 16) as u16).to_be());
     // SAFETY: the callback takes what is passed, which outlives the call.
@@ -90,7 +91,7 @@ extern "C" fn adds_up(skb: *mut __sk_buff, tcp_at: u32, is_ipv6: u32) -> u64 {
             0,
         )
     };
-    let mut folded = sum.sum;
+    let mut folded = sum.total;
     let mut times = 0;
     while times < 4 {
         folded = (folded & 0xffff) + (folded >> 16);
@@ -104,7 +105,7 @@ impl Sum {
     fn add_words(&mut self) {
         let mut index = 0;
         while index < STEP / 4 {
-            self.sum += u64::from(self.words[index]);
+            self.total += u64::from(self.words[index]);
             self.words[index] = 0;
             index += 1;
         }

@@ -90,6 +90,7 @@ impl Segment {
         if self.flags & ACK == 0 {
             return None;
         }
+        // SAFETY: by the contract.
         let header = unsafe { self.tcp_header(skb)? };
         Some(u32::from_be_bytes([
             header[8], header[9], header[10], header[11],
