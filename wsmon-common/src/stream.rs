@@ -5,23 +5,22 @@
 //! costs nothing, whatever its length, and a retransmission is a chunk that ends before it.
 //! A header, or a control frame, that is cut by the end of a chunk is carried over.
 
+mod count;
+mod proof;
+
 use crate::frame::{
     FIN, Header, MAX_CONTROL_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER, OPCODE_BINARY, OPCODE_CLOSE,
-    OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT, RSV, RSV1, WINDOW, WINDOW_START_MASK,
+    OPCODE_PONG, OPCODE_TEXT, RSV1, WINDOW, WINDOW_START_MASK,
 };
-use crate::slot::{CLOSE_NO_STATUS, CLOSE_NONE, SlotDirection, frame_class, size_bucket};
+use crate::slot::{CLOSE_NONE, SlotDirection};
 use crate::verifier::opaque;
+pub use count::close_code;
+use proof::PROOF;
 
 /// What one load brings into the window: a carried control frame and a load fit together.
 pub const LOAD: u32 = 252;
 const _: () = assert!(LOAD <= WINDOW_START_MASK);
 const _: () = assert!(MAX_CONTROL_FRAME + LOAD <= WINDOW as u32);
-
-/// Headers with FIN that must stand in a row before a boundary that was guessed is believed; the
-/// last of them begins a chunk.
-const PROOF: u8 = 4;
-/// The longest payload that is believed behind a boundary that was guessed.
-const PROOF_MAX_PAYLOAD: u64 = 1 << 24;
 
 /// Frames of the usual kind that one step takes at most.
 const BURST: u32 = 8;
@@ -526,212 +525,4 @@ impl Direction {
         self.next = chunk.end();
         Flow::Done
     }
-
-    #[inline(always)]
-    fn count(&mut self, slot: &mut SlotDirection, header: &Header, at: u32) {
-        let opcode = header.opcode();
-        slot.frames[frame_class(opcode)] += 1;
-        slot.payload += header.payload_len;
-        let masking = u8::from(header.masked) << 7;
-        // The usual frame: a whole message, masked as it must be, nothing odd about it.
-        let whole = header.first & 0xbf;
-        if (whole == 0x81 || whole == 0x82)
-            && masking == self.mask
-            && self.fragment == 0
-            && !header.overlong
-            && slot.close_code == CLOSE_NONE
-        {
-            self.fragment = opcode;
-            self.fragment_rsv1 = header.first & RSV1;
-            self.message = header.payload_len;
-            return;
-        }
-        self.count_unusual(slot, at);
-    }
-
-    /// The header is read again: a reference to it would cost the stack that the kernel has little
-    /// of.
-    #[inline(never)]
-    fn count_unusual(&mut self, slot: &mut SlotDirection, at: u32) {
-        let header = &Header::read(&self.window, at);
-        let masking = u8::from(header.masked) << 7;
-        let opcode = header.opcode();
-        let mut seen = 0u16;
-        let mut violate = |violation: Violation| seen |= 1 << violation as u16;
-        if header.first & RSV & !RSV1 != 0 {
-            violate(Violation::ReservedBits);
-        }
-        if masking != self.mask {
-            violate(Violation::Masking);
-        }
-        if header.overlong {
-            violate(Violation::OverlongLength);
-        }
-        if slot.close_code != CLOSE_NONE {
-            violate(Violation::AfterClose);
-        }
-        if frame_class(opcode) == 6 {
-            violate(Violation::ReservedOpcode);
-        } else if header.is_control() {
-            if !header.is_fin() {
-                violate(Violation::ControlFragmented);
-            }
-            if header.first & RSV1 != 0 {
-                violate(Violation::MisplacedRsv1);
-            }
-            if header.payload_len > MAX_CONTROL_PAYLOAD {
-                violate(Violation::ControlTooLong);
-            } else if opcode == OPCODE_CLOSE {
-                let code = close_code(header, &self.window, at);
-                if header.payload_len == 1 {
-                    violate(Violation::CloseTooShort);
-                } else if header.payload_len != 0 && !is_sendable(code) {
-                    violate(Violation::CloseCode);
-                }
-                if slot.close_code == CLOSE_NONE {
-                    slot.close_code = code;
-                }
-            }
-        } else if opcode == OPCODE_CONTINUATION {
-            if self.fragment == 0 {
-                violate(Violation::UnexpectedContinuation);
-            }
-            if header.first & RSV1 != 0 {
-                violate(Violation::MisplacedRsv1);
-            }
-            self.message = self.message.saturating_add(header.payload_len);
-        } else {
-            if self.fragment != 0 {
-                violate(Violation::InterleavedMessage);
-            }
-            self.fragment = opcode;
-            self.fragment_rsv1 = header.first & RSV1;
-            self.message = header.payload_len;
-        }
-        slot.violations |= seen;
-    }
-
-    #[inline(always)]
-    fn end_message(&mut self, slot: &mut SlotDirection) {
-        if self.fragment != FRAGMENT_UNKNOWN {
-            slot.messages[usize::from(self.fragment == OPCODE_BINARY)] += 1;
-            // Always there; a checked access that can fail is one that cannot panic.
-            if let Some(messages) = slot.sizes.get_mut(size_bucket(self.message)) {
-                *messages += 1;
-            }
-            if self.fragment_rsv1 != 0 {
-                slot.rsv1_messages += 1;
-            }
-        }
-        self.fragment = 0;
-    }
-
-    /// Whether a header can stand where a boundary was guessed; the window holds it at `at`.
-    ///
-    /// The boundary is believed, and the header counted, where enough headers stood in a row and
-    /// two chunks that hold any, one after the other, begin with one, as what a sender writes
-    /// does. Payload can still look so. When it ends, the next header disproves it.
-    #[inline(never)]
-    fn prove(
-        &mut self,
-        slot: &mut SlotDirection,
-        at: u32,
-        unit_start: u64,
-        chunk_start: u64,
-    ) -> bool {
-        let header = &Header::read(&self.window, at);
-        if slot.close_code != CLOSE_NONE || !self.is_plausible(header) {
-            return false;
-        }
-        if self.sync == FOUND {
-            self.settle_fragment(header);
-            return true;
-        }
-        let begins_chunk = unit_start == chunk_start;
-        if self.proof >= PROOF && begins_chunk {
-            self.settle_fragment(header);
-            self.sync = FOUND;
-            slot.unsynced += unit_start - slot.lost_at;
-            slot.lost_at = 0;
-            slot.loss = Loss::None as u8;
-            return true;
-        }
-        // Nothing follows a Close frame, so it is no link of a chain.
-        if header.opcode() == OPCODE_CLOSE {
-            return false;
-        }
-        if header.is_fin() && (self.proof + 1 < PROOF || (self.proof < PROOF && begins_chunk)) {
-            self.proof += 1;
-        }
-        if !header.is_control() {
-            self.fragment = if header.is_fin() { 0 } else { FRAGMENT_UNKNOWN };
-        }
-        true
-    }
-
-    /// Whether RFC 6455 allows the header here, and RFC 7692 its RSV1. Of the frames without FIN
-    /// that it allows, the empty ones are left out: zeros look like them.
-    #[inline(always)]
-    fn is_plausible(&self, header: &Header) -> bool {
-        let opcode = header.opcode();
-        if (u8::from(header.masked) << 7) != self.mask
-            || header.overlong
-            || header.first & RSV & !RSV1 != 0
-            || frame_class(opcode) == 6
-        {
-            return false;
-        }
-        if header.is_control() {
-            if header.first & (FIN | RSV) != FIN || header.payload_len > MAX_CONTROL_PAYLOAD {
-                return false;
-            }
-            let code = close_code(header, &self.window, self.at);
-            return opcode != OPCODE_CLOSE
-                || (header.payload_len != 1 && (code == CLOSE_NO_STATUS || is_sendable(code)));
-        }
-        let is_in_turn = if opcode == OPCODE_CONTINUATION {
-            self.fragment != 0 && header.first & RSV1 == 0
-        } else {
-            self.fragment == 0 || self.fragment == FRAGMENT_UNSURE
-        };
-        is_in_turn
-            && header.payload_len <= PROOF_MAX_PAYLOAD
-            && (header.is_fin() || header.payload_len != 0)
-    }
-
-    /// The header is about to be counted, and tells what the ones before it did not.
-    #[inline(always)]
-    fn settle_fragment(&mut self, header: &Header) {
-        if self.fragment == FRAGMENT_UNSURE && !header.is_control() {
-            self.fragment = if header.opcode() == OPCODE_CONTINUATION {
-                FRAGMENT_UNKNOWN
-            } else {
-                0
-            };
-        }
-    }
-}
-
-/// The code of a Close frame whose payload is in the window.
-#[inline(always)]
-pub fn close_code(header: &Header, window: &[u8; WINDOW], start: u32) -> u16 {
-    if header.payload_len < 2 {
-        return CLOSE_NO_STATUS;
-    }
-    let at = (start & WINDOW_START_MASK) as usize;
-    if header.masked {
-        u16::from_be_bytes([
-            window[at + 6] ^ window[at + 2],
-            window[at + 7] ^ window[at + 3],
-        ])
-    } else {
-        u16::from_be_bytes([window[at + 2], window[at + 3]])
-    }
-}
-
-/// Whether an endpoint may send this code (RFC 6455, section 7.4 and the registry of codes).
-#[inline(always)]
-fn is_sendable(code: u16) -> bool {
-    (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006)
-        || (code >= 3000 && code <= 4999)
 }
