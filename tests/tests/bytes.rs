@@ -715,6 +715,69 @@ fn how_a_connection_ends() {
     }
 }
 
+/// The RST leaves after the socket has given its port back.
+#[test]
+fn a_socket_that_is_closed_with_a_reset() {
+    let Some(agent) = agent::shared("a_socket_that_is_closed_with_a_reset") else {
+        return;
+    };
+    for (closes, client_says, server_says) in [
+        (Side::Client, "local", "remote"),
+        (Side::Server, "remote", "local"),
+    ] {
+        let listener = listen();
+        let client = connect(listener.local_addr().unwrap());
+        let server = accept(&listener);
+        pass(&client, &server, &request("/reset"));
+        pass(&server, &client, &response());
+        let (first, last) = match closes {
+            Side::Client => (client, server),
+            Side::Server => (server, client),
+        };
+        linger_nothing(&first);
+        drop(first);
+        let port = listener.local_addr().unwrap().port().to_string();
+        if !agent.is_absent() {
+            wsmon_e2e::within(Duration::from_secs(10), || {
+                let page = agent.metrics();
+                for (role, initiator) in [("client", client_says), ("server", server_says)] {
+                    let labels = [
+                        ("port", port.as_str()),
+                        ("role", role),
+                        ("code", "1006"),
+                        ("cause", "reset"),
+                        ("initiator", initiator),
+                    ];
+                    if page.count("wsmon_connections_closed_total", &labels) != 1 {
+                        return Err(format!("the {role} was not reset by {initiator}"));
+                    }
+                }
+                Ok(())
+            });
+        }
+        drop(last);
+    }
+}
+
+/// Lets `close` send a RST at once.
+fn linger_nothing(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the structure is as long as said.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
 #[test]
 fn one_socket_that_connects_twice() {
     let Some(agent) = agent::shared("one_socket_that_connects_twice") else {
