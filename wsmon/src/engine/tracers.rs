@@ -127,20 +127,8 @@ impl Tracer {
         if self.left_out == 0 {
             return;
         }
-        let said = TraceRecord {
-            time: format!("{:.6}", jiff::Timestamp::now()),
-            connection: String::new(),
-            role: String::new(),
-            process: String::new(),
-            pid: None,
-            local: String::new(),
-            remote: String::new(),
-            port: 0,
-            path: None,
-            what: Traced::Dropped {
-                lines: self.left_out,
-            },
-        };
+        let time = format!("{:.6}", jiff::Timestamp::now());
+        let said = TraceRecord::dropped(time, self.left_out);
         if self.records.try_send(said).is_ok() {
             self.left_out = 0;
         }

@@ -96,6 +96,24 @@ pub struct TraceRecord {
     pub what: Traced,
 }
 
+impl TraceRecord {
+    /// Says at `time` that lines are missing.
+    pub fn dropped(time: String, lines: u64) -> Self {
+        Self {
+            time,
+            connection: String::new(),
+            role: String::new(),
+            process: String::new(),
+            pid: None,
+            local: String::new(),
+            remote: String::new(),
+            port: 0,
+            path: None,
+            what: Traced::Dropped { lines },
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

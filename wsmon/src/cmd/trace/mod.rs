@@ -220,18 +220,7 @@ impl Printer {
 
 /// Says in the stream that lines are missing from it.
 fn left_out(lines: u64) -> TraceRecord {
-    TraceRecord {
-        time: format!("{:.6}", jiff::Timestamp::now()),
-        connection: String::new(),
-        role: String::new(),
-        process: String::new(),
-        pid: None,
-        local: String::new(),
-        remote: String::new(),
-        port: 0,
-        path: None,
-        what: Traced::Dropped { lines },
-    }
+    TraceRecord::dropped(format!("{:.6}", jiff::Timestamp::now()), lines)
 }
 
 fn hide_reason(record: &mut TraceRecord) {
